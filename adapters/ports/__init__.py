@@ -1,0 +1,1 @@
+"""How bytes get in: the only rooms that know pyserial."""

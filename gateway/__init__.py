@@ -1,0 +1,6 @@
+"""sensor-gateway: carries every reading from the devices of an edge box to MQTT brokers. This is its face."""
+
+from gateway.adapter import Adapter, Device, DeviceError, Metric
+from gateway.reading import RESERVED, Value, Values
+
+__all__ = ["RESERVED", "Adapter", "Device", "DeviceError", "Metric", "Value", "Values"]
