@@ -18,9 +18,15 @@ class Metric(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    unit: str | None = Field(default=None, description="Unit of the published value, as the field writes it: °C, kWh, µg/m³.")
+    unit: str | None = Field(
+        default=None, description="Unit of the published value, as the field writes it: °C, kWh, µg/m³."
+    )
     scale: float = Field(default=1.0, description="Multiply the device's number by this.")
-    deadband: float = Field(default=0.0, ge=0, description="Leave the metric out while it differs by less than this from the value last taken in.")
+    deadband: float = Field(
+        default=0.0,
+        ge=0,
+        description="Leave the metric out while it differs by less than this from the value last taken in.",
+    )
 
 
 class Device(Protocol):
@@ -47,7 +53,7 @@ class Device(Protocol):
         ...
 
     def skip(self, reason: str, sample: bytes = b"") -> None:
-        """Count input that was thrown away, such as a line that does not decode. Never raises; logs the first of each reason."""
+        """Count input that was thrown away, such as a line that does not decode. Never raises; logs each reason once."""
         ...
 
 

@@ -19,7 +19,8 @@ class Reading(NamedTuple):
     """One device's values at one instant.
 
     `id` is unique for ever and dense within an epoch; `seq` is gapless within one stream and epoch, from 1.
-    `boot` is CLOCK_BOOTTIME in seconds when it was taken in; `time` is the device's own UTC time in seconds, if it has one.
+    `boot` is CLOCK_BOOTTIME in seconds when it was taken in; `time` is the device's own UTC time in seconds, if it has
+    one.
     """
 
     id: int

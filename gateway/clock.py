@@ -1,0 +1,44 @@
+"""The clocks: time since boot, which never jumps, and its distance to UTC, which may."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+# A correction smaller than this is the jitter of reading two clocks one after the other.
+JITTER = 0.001
+
+
+def _boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def read_boot_id() -> str:
+    """Return the kernel's name for this boot, or "" where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+class Clock:
+    """CLOCK_BOOTTIME for order and age, and the offset that turns it into UTC at the moment it is needed."""
+
+    def __init__(
+        self,
+        boot: Callable[[], float] = _boottime,
+        wall: Callable[[], float] = time.time,
+        boot_id: str | None = None,
+    ) -> None:
+        self.boot = boot
+        self.boot_id = read_boot_id() if boot_id is None else boot_id
+        self._wall = wall
+        self._offset = wall() - boot()
+
+    def offset(self) -> float:
+        """Return seconds from CLOCK_BOOTTIME to UTC as the clock stands now, without the jitter of reading it."""
+        offset = self._wall() - self.boot()
+        if abs(offset - self._offset) > JITTER:
+            self._offset = offset
+        return self._offset

@@ -1,0 +1,42 @@
+"""The tables of the outbox, as migrations: a file of any earlier version is brought up to this one."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("sensor-gateway-outbox")
+
+
+@migrations()
+def m001_blocks(db: Database) -> None:
+    """Create the first tables."""
+    db.table("epoch").create(
+        {"id": int, "boot_id": str, "clock_offset": float, "started": float},
+        pk="id",
+        not_null={"boot_id", "clock_offset", "started"},
+        strict=True,
+    )
+    db.table("block").create(
+        {"first_id": int, "last_id": int, "count": int, "crc": int, "data": bytes},
+        pk="first_id",
+        not_null={"last_id", "count", "crc", "data"},
+        strict=True,
+    )
+    db.table("uplink").create({"name": str, "acked": str}, pk="name", not_null={"acked"}, strict=True)
+    db.table("ledger").create(
+        {
+            "id": int,
+            "uplink": str,
+            "stream": str,
+            "epoch": int,
+            "first_seq": int,
+            "last_seq": int,
+            "first_time": float,
+            "last_time": float,
+            "count": int,
+            "reason": str,
+        },
+        pk="id",
+        not_null={"uplink", "stream", "epoch", "first_seq", "last_seq", "first_time", "last_time", "count", "reason"},
+        strict=True,
+    )
