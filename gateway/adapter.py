@@ -53,7 +53,7 @@ class Device(Protocol):
         ...
 
     def skip(self, reason: str, sample: bytes = b"") -> None:
-        """Count input that was thrown away, such as a line that does not decode. Never raises; logs each reason once."""
+        """Count input that was thrown away, such as a line that does not decode. Never raises."""
         ...
 
 

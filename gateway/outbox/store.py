@@ -236,7 +236,7 @@ class Store:
 
 
 def allowed(max_size: int, size: int, free: int, keep_free: int) -> int:
-    """Return how many bytes the outbox may use: `max_size`, or less where that would not leave `keep_free` on the card."""
+    """Return how many bytes the outbox may use: `max_size`, or less, to leave `keep_free` on the card."""
     return min(max_size, max(0, size + free - keep_free))
 
 
