@@ -45,7 +45,6 @@ class Feed:
         """The link was lost: send these again."""
         self._follower.left(ids)
 
-    def rejected(self, readings: Sequence[Reading], reason: str) -> None:
+    def rejected(self, ids: Sequence[int], reason: str) -> None:
         """No broker of this uplink will ever take these: into the ledger with them."""
-        count = self._log.lose(self._follower, readings, reason, self.wall)
-        self._outbox.progress(count)
+        self._outbox.reject(self._follower, ids, reason)

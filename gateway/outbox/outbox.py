@@ -219,6 +219,25 @@ class Outbox:
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
 
+    def reject(self, follower: Follower, ids: Sequence[int], reason: str) -> None:
+        """Put readings that were taken by a follower into the ledger."""
+        task = self._loop.create_task(self._reject(follower, ids, reason))
+        self._loads.add(task)
+        task.add_done_callback(self._loads.discard)
+
+    async def _reject(self, follower: Follower, ids: Sequence[int], reason: str) -> None:
+        readings: list[Reading] = []
+        for one in ids:
+            found = self._log.tail.slice(one, one + 1)
+            if not found:
+                page, _ = await self._writer.submit(partial(self._store.read, one, one + 1, 1))
+                found = [reading for reading in page.readings if reading.id == one]
+            readings += found
+        count = self._log.lose(follower, readings, reason, self.wall)
+        self._logger.warning(f"{follower.name}: readings in the ledger", reason=reason, readings=count)
+        self.progress(count)
+        self._schedule()
+
     async def _load(self, follower: Follower, start: int) -> None:
         upto = self._log.tail.start
         try:

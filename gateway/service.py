@@ -1,0 +1,293 @@
+"""The composition root: from a config to running parts, and their orderly stop."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from gateway import logs
+from gateway.clock import Clock
+from gateway.config import Config
+from gateway.config.models import BrokerSection, UplinkSection
+from gateway.devices import RunningDevice
+from gateway.formats import FORMATS
+from gateway.mqtt import Options, Tls, Will
+from gateway.outbox import Outbox, OutboxError, OutboxInUse
+from gateway.systemd import Notifier
+from gateway.uplink import Broker, Route, Uplink
+
+EX_SOFTWARE = 70  # sysexits.h: a bug
+EX_IOERR = 74  # the outbox cannot be opened
+EX_TEMPFAIL = 75  # another process has it open
+GRACE = 1.5
+"""Seconds that the uplinks have, on an orderly stop, to deliver what is in memory before it goes to the card."""
+
+
+def run(config: Config, *, log_format: str = "auto", log_level: str = "info") -> int:
+    """Run until SIGTERM or SIGINT, and return the exit status."""
+    logs.configure(log_format, log_level)
+    logger = structlog.get_logger()
+    try:
+        asyncio.run(_serve(config, logger))
+    except OutboxError as error:
+        print(f"sensor-gateway: {error}", file=sys.stderr)  # noqa: T201 (the last word to whoever started it)
+        return EX_TEMPFAIL if isinstance(error, OutboxInUse) else EX_IOERR
+    except Exception:
+        logger.exception("sensor-gateway has a bug; please report it with these lines")
+        return EX_SOFTWARE
+    return 0
+
+
+async def _serve(config: Config, logger: Any) -> None:
+    notifier = Notifier()
+    stop = _on_signals(logger)
+    try:
+        async with _outbox(config, logger) as outbox:
+            async with AsyncExitStack() as links:
+                uplinks = [_uplink(config, name, section, outbox, logger) for name, section in config.uplinks.items()]
+                for uplink in uplinks:
+                    await links.enter_async_context(uplink)
+                    uplink.retain(_status_topic(config), b"online")
+                devices = _devices(config, outbox, uplinks, logger)
+                watch = _Watch(notifier, outbox, uplinks, devices)
+                notifier.send(READY="1", STATUS=watch.status())
+                logger.info(
+                    "sensor-gateway is running",
+                    id=config.gateway.id,
+                    epoch=outbox.epoch,
+                    devices=len(devices),
+                    uplinks=len(uplinks),
+                )
+                await _until(stop, [device.run() for device in devices], [uplink.task for uplink in uplinks], watch)
+                notifier.send(STOPPING="1", STATUS="stopping: the devices are closed, what is in memory goes out")
+                await asyncio.gather(*(uplink.drained(GRACE) for uplink in uplinks))
+                await outbox.flush()
+        account = {
+            uplink.name: {
+                "delivered": uplink.account.delivered,
+                "waiting": uplink.account.waiting,
+                "lost": uplink.account.lost,
+            }
+            for uplink in uplinks
+        }
+        logger.info("sensor-gateway has stopped in order", taken_in=outbox.taken_in, **account)
+        notifier.send(STATUS="stopped in order", X_FIGURES=watch.figures())
+    finally:
+        notifier.close()
+
+
+async def _until(
+    stop: asyncio.Event, devices: Sequence[Any], others: Sequence[asyncio.Task[None]], watch: _Watch
+) -> None:
+    """Run the devices until `stop`, then close them. Raises what a part raises that should not."""
+    loop = asyncio.get_running_loop()
+    running = [loop.create_task(device) for device in devices]
+    own = [*running, loop.create_task(watch.report()), loop.create_task(watch.guard())]
+    stopping = loop.create_task(stop.wait())
+    try:
+        pending: set[asyncio.Task[Any]] = {stopping, *own, *others}
+        while not stopping.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        for task in (stopping, *own):
+            task.cancel()
+        await asyncio.wait([stopping, *own], timeout=3.0)
+
+
+class _Watch:
+    """Tells the supervisor what is going on, and that it goes on at all."""
+
+    def __init__(
+        self, notifier: Notifier, outbox: Outbox, uplinks: Sequence[Uplink], devices: Sequence[RunningDevice]
+    ) -> None:
+        self._notifier = notifier
+        self._outbox = outbox
+        self._uplinks = uplinks
+        self._devices = devices
+
+    def status(self) -> str:
+        """Return one line for `systemctl status`."""
+        parts = []
+        for uplink in self._uplinks:
+            where = f"over {uplink.broker}" if uplink.broker else "no broker"
+            parts.append(f"{uplink.name}: {where}, {uplink.account.waiting} waiting")
+        return f"{self._outbox.taken_in} readings taken in; " + "; ".join(parts)
+
+    def figures(self) -> str:
+        """Return the account as JSON: what was taken in, and what became of it."""
+        return orjson.dumps(
+            {
+                "epoch": self._outbox.epoch,
+                "taken_in": self._outbox.taken_in,
+                "devices": {
+                    device.name: {
+                        "state": device.state,
+                        "taken_in": device.taken_in,
+                        "skipped": sum(device.skipped.values()),
+                    }
+                    for device in self._devices
+                },
+                "uplinks": {
+                    uplink.name: {
+                        "broker": uplink.broker,
+                        "delivered": uplink.account.delivered,
+                        "waiting": uplink.account.waiting,
+                        "lost": uplink.account.lost,
+                    }
+                    for uplink in self._uplinks
+                },
+                "outbox": {"commits": self._outbox.commits, "tail": self._outbox.tail, "bytes": self._outbox.used},
+            }
+        ).decode()
+
+    async def report(self) -> None:
+        """Send the status once a second, if anybody listens."""
+        while self._notifier.listening:
+            self._notifier.send(STATUS=self.status(), X_FIGURES=self.figures())
+            await asyncio.sleep(1.0)
+        await asyncio.Event().wait()
+
+    async def guard(self) -> None:
+        """Feed the watchdog only as long as the loop turns and the writer gets its work done."""
+        while self._notifier.watchdog:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._outbox.alive(), self._notifier.watchdog)
+                self._notifier.send(WATCHDOG="1")
+            await asyncio.sleep(self._notifier.watchdog / 3)
+        await asyncio.Event().wait()
+
+
+def _on_signals(logger: Any) -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set; a second one ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked(number: signal.Signals) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        logger.info("stopping", signal=number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
+    loop.add_signal_handler(
+        signal.SIGHUP, lambda: logger.warning("SIGHUP: the config is read at start; restart to apply it")
+    )
+    return stop
+
+
+def _outbox(config: Config, logger: Any) -> Outbox:
+    section = config.outbox
+    return Outbox(
+        section.path,
+        list(config.uplinks),
+        commit_interval=section.commit_interval,
+        max_size=section.max_size,
+        keep_free=section.keep_free,
+        max_age=section.max_age,
+        when_full=section.when_full,
+        clock=Clock(),
+        logger=logger,
+    )
+
+
+def _status_topic(config: Config, device: str | None = None) -> str:
+    levels = [config.gateway.base, config.gateway.id, *([device] if device else []), "status"]
+    return "/".join(levels)
+
+
+def _uplink(config: Config, name: str, section: UplinkSection, outbox: Outbox, logger: Any) -> Uplink:
+    will = Will(_status_topic(config), b"offline", qos=1, retain=True)
+    identity = _client_id(config, name)
+    brokers = [_broker(section, endpoint, identity, will) for endpoint in section.endpoints]
+    template = section.topic
+    known = {"base": config.gateway.base, "gateway": config.gateway.id, "uplink": name}
+
+    def topic(stream: str) -> str:
+        return template.format(**known, device=stream)
+
+    return Uplink(
+        name,
+        brokers,
+        Route(topic, FORMATS[section.format], section.qos),
+        outbox.follow(name),
+        reconnect_min=section.reconnect_min,
+        reconnect_max=section.reconnect_max,
+        failback=section.failback,
+        logger=logger,
+    )
+
+
+def _broker(section: UplinkSection, endpoint: BrokerSection, identity: str, will: Will) -> Broker:
+    tls = endpoint.tls
+    options = Options(
+        client_id=endpoint.client_id or identity,
+        username=endpoint.username,
+        password=endpoint.password.get_secret_value().encode() if endpoint.password else None,
+        keep_alive=section.keep_alive,
+        protocol=endpoint.protocol or "auto",
+        will=will,
+        window=section.window,
+        connect_timeout=section.connect_timeout,
+        ack_timeout=section.ack_timeout,
+        tls=None
+        if tls is None
+        else Tls(
+            ca=_text(tls.ca),
+            certificate=_text(tls.certificate),
+            key=_text(tls.key),
+            key_password=tls.key_password.get_secret_value() if tls.key_password else None,
+            insecure=tls.insecure,
+            server_name=tls.server_name,
+        ),
+    )
+    return Broker(endpoint.address, options)
+
+
+def _devices(config: Config, outbox: Outbox, uplinks: Sequence[Uplink], logger: Any) -> list[RunningDevice]:
+    def state_of(name: str) -> Callable[[str, bool], None]:
+        topic = _status_topic(config, name)
+
+        def changed(_: str, online: bool) -> None:
+            for uplink in uplinks:
+                uplink.retain(topic, b"online" if online else b"offline")
+
+        return changed
+
+    running = []
+    for name, device in config.devices.items():
+        if device.enabled:
+            tell = state_of(name)
+            tell(name, False)
+            running.append(RunningDevice(name, device.adapter, device.metrics, outbox.put, on_state=tell, log=logger))
+    return running
+
+
+def _client_id(config: Config, uplink: str) -> str:
+    """Return an identifier that is the same after every restart, and another one on every machine and for every outbox.
+
+    23 characters at most, of letters and digits: what every broker has to accept (MQTT 3.1.1, section 3.1.3.1).
+    """
+    try:
+        machine = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        machine = ""
+    parts = (machine, config.gateway.id, str(config.outbox.path), uplink)
+    return "sg" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:18]
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
