@@ -1,0 +1,272 @@
+"""A serial port: opened with pyserial in a thread, read in chunks from its descriptor in the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import grp
+import os
+import pwd
+import stat
+import termios
+import time
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import serial
+
+from adapters.ports.threads import in_thread
+from gateway import DeviceError
+
+CHUNK = 65536  # bytes given to the reader at once, at most
+_FULL = 2048  # a read that brings this much hints at more: a pty gives at most 4 KiB at a time
+_READS = 16
+_GONE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADF)
+
+Parity = Literal["N", "E", "O", "M", "S"]
+
+
+class PortMissing(DeviceError, FileNotFoundError):
+    """There is no such port: not plugged in, or another name."""
+
+
+class SerialPort:
+    """`async with SerialPort(path, ...) as port: async for chunk in port: ...`, with chunks of 1 to 65,536 bytes.
+
+    A path that is a symbolic link is resolved at each opening. Input that came before the opening is thrown away.
+    Entering raises DeviceError when the port is absent, busy, forbidden or no serial port, and iterating raises it
+    when the port is unplugged. Leaving closes the descriptor, once, also when cancelled. `dtr` and `rts` set these
+    lines at the opening; None leaves them to the driver, which raises both.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        baudrate: int = 9600,
+        bytesize: Literal[5, 6, 7, 8] = 8,
+        parity: Parity = "N",
+        stopbits: float = 1,
+        dtr: bool | None = None,
+        rts: bool | None = None,
+        exclusive: bool = True,
+    ) -> None:
+        self.path = path
+        self._baudrate = baudrate
+        self._bytesize = bytesize
+        self._parity = parity
+        self._stopbits = stopbits
+        self._dtr = dtr
+        self._rts = rts
+        self._exclusive = exclusive
+        self._port: serial.Serial | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._fd = -1
+        self._watching = False
+        self._waiter: asyncio.Future[bytes] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._port = await in_thread(self._open, serial.Serial.close)
+        self._fd = self._port.fileno()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch(False)
+        port, self._port, self._fd = self._port, None, -1
+        if port is not None:
+            port.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._port is None or self._loop is None:
+            raise RuntimeError("the serial port is not open")
+        self._waiter = self._loop.create_future()
+        self._watch(True)
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def _watch(self, on: bool) -> None:
+        if on == self._watching or self._loop is None:
+            return
+        self._watching = on
+        if on:
+            self._loop.add_reader(self._fd, self._readable)
+        else:
+            self._loop.remove_reader(self._fd)
+
+    def _readable(self) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            # The reader is busy: stop looking, or the loop would spin. It is looked at again when it asks again, so
+            # that a reader which keeps up costs no system call for this.
+            self._watch(False)
+            return
+        try:
+            waiter.set_result(self._read())
+        except DeviceError as gone:
+            waiter.set_exception(gone)
+        except BlockingIOError:
+            return
+
+    def _read(self) -> bytes:
+        """Return what is there. Raises DeviceError when the port is gone, and BlockingIOError when nothing is there."""
+        chunk = self._read_once(CHUNK)
+        if len(chunk) < _FULL:
+            return chunk
+        chunks, room = [chunk], CHUNK - len(chunk)
+        for _ in range(_READS - 1):
+            try:
+                chunk = self._read_once(room)
+            except OSError:
+                break  # nothing more for now, or unplugged, which the next read finds again
+            chunks.append(chunk)
+            room -= len(chunk)
+            if len(chunk) < _FULL or room <= 0:
+                break
+        return b"".join(chunks)
+
+    def _read_once(self, size: int) -> bytes:
+        try:
+            chunk = os.read(self._fd, size)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            words = f"unplugged ({self.path})" if error.errno in _GONE else f"cannot read {self.path}: {error.strerror}"
+            raise DeviceError(words) from error
+        if not chunk:
+            raise DeviceError(f"unplugged ({self.path})")
+        return chunk
+
+    def _open(self) -> serial.Serial:
+        """Open the port. Raises DeviceError. May block: some drivers talk to the device here."""
+        port = serial.Serial(
+            baudrate=self._baudrate,
+            bytesize=self._bytesize,
+            parity=self._parity,
+            stopbits=self._stopbits,
+            timeout=0,
+            exclusive=self._exclusive or None,
+        )
+        if self._dtr is not None:
+            port.dtr = self._dtr
+        if self._rts is not None:
+            port.rts = self._rts
+        port.port = self.path
+        try:
+            port.open()
+            _tell_empty_from_gone(port.fileno())
+        except (OSError, ValueError, termios.error) as error:  # pyserial's own exception is an OSError
+            port.close()
+            raise cannot_open(self.path, error) from error
+        return port
+
+
+def _tell_empty_from_gone(fd: int) -> None:
+    """Have an empty port answer EAGAIN: as pyserial leaves it, empty and unplugged both answer with 0 bytes."""
+    attributes = termios.tcgetattr(fd)
+    attributes[6][termios.VMIN] = 1
+    attributes[6][termios.VTIME] = 0
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
+def cannot_open(path: str, error: Exception) -> DeviceError:
+    """Return the DeviceError that tells a person why `path` could not be opened, who holds it, and what to do."""
+    code = _code(error)
+    if code == errno.ENOENT:
+        return PortMissing(f"cannot open {path}: {_missing(path)}")
+    if code in (errno.ENXIO, errno.ENODEV, errno.EIO):
+        return DeviceError(f"cannot open {path}: the port is there, but no device answers behind it")
+    if code == errno.EACCES:
+        return DeviceError(f"cannot open {path}: permission denied ({_permissions(path)}")
+    if code == errno.EPERM:
+        return DeviceError(
+            f"cannot open {path}: not permitted, though the file's mode may allow it. "
+            "Fix: name the device's major number in the service unit's DeviceAllow="
+        )
+    if code in (errno.EBUSY, errno.EAGAIN):
+        holder = _holder(os.path.realpath(path), int(time.monotonic() // 60))
+        return DeviceError(f"cannot open {path}: {holder or 'held by another process'}")
+    if code in (errno.ENOTTY, errno.EISDIR):
+        return DeviceError(f"cannot open {path}: not a serial port")
+    return DeviceError(f"cannot open {path}: {os.strerror(code) if code else error}")
+
+
+def _code(error: Exception) -> int | None:
+    """Find the error number, which pyserial sometimes leaves in the exception behind its own."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, OSError) and behind.errno:
+            return behind.errno
+        if isinstance(behind, termios.error) and behind.args and isinstance(behind.args[0], int):
+            return behind.args[0]
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
+def _missing(path: str) -> str:
+    link = Path(path)
+    if link.is_symlink():
+        return f"not there (it points to {os.path.realpath(link)})"
+    return "not there"
+
+
+def _permissions(path: str) -> str:
+    """Say whose the port is, who asks, and the command that mends it; closes the bracket that the caller opened."""
+    user = _user(os.geteuid())
+    mine = sorted({os.getegid(), *os.getgroups()})
+    groups = ", ".join(_group(group) for group in mine)
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return f"this process is user {user}, groups {groups})"
+    owner, group, mode = _user(found.st_uid), _group(found.st_gid), stat.S_IMODE(found.st_mode)
+    wanted = stat.S_IRGRP | stat.S_IWGRP
+    if mode & wanted != wanted:
+        fix = f'give its group access with a udev rule: MODE="0660", GROUP="{group}"'
+    elif found.st_gid in mine:
+        fix = "look for an access list or a security module that forbids it"
+    else:
+        fix = f"sudo usermod -aG {group} {user}, then start the service (or log in) again"
+    return f"{owner}:{group} {mode:04o}; this process is user {user}, groups {groups}). Fix: {fix}"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+@lru_cache(maxsize=16)
+def _holder(path: str, minute: int) -> str | None:
+    """Return `held by pid 812 (octoprint)`, if it can be found out in a quarter of a second; looks once a minute."""
+    until = time.monotonic() + 0.25
+    for process in Path("/proc").iterdir():
+        if time.monotonic() > until:
+            return None
+        if not process.name.isdigit():
+            continue
+        try:
+            if any(str(link.readlink()) == path for link in (process / "fd").iterdir()):
+                mine = " (this gateway)" if int(process.name) == os.getpid() else ""
+                name = (process / "comm").read_text(errors="replace").strip()
+                return f"held by pid {process.name} ({name}){mine}"
+        except OSError:
+            continue  # it ended, or belongs to somebody else
+    return None

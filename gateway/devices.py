@@ -1,0 +1,413 @@
+"""Keep each device running: open it, take its readings in, back off when it fails, open it again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Literal, NamedTuple, TypeAlias
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.adapter import Adapter, Metric
+from gateway.backoff import Backoff
+from gateway.reading import RESERVED, Value, Values
+
+# Stream, values, the device's own time; answers None, or something to wait for because the gateway is behind.
+Put: TypeAlias = Callable[[str, dict[str, Value], float | None], Awaitable[None] | None]
+State: TypeAlias = Literal["absent", "online", "failed", "finished"]
+
+LONGEST_NAME = 128  # characters of a metric's name
+LONGEST_TEXT = 1024  # characters of a text value
+LOWEST, HIGHEST = -(2**63), 2**63 - 1  # what every payload format can carry as an integer
+PATIENCE = 10.0  # seconds that a device must last to be believed without a reading, or a new reason to be worth a line
+
+_REASONS = 64  # different reasons counted for one device; the rest is "other reasons"
+_NAMES = 256  # names remembered as good for one device
+_AGAIN = 60.0  # seconds between two lines about one reason to skip
+_SAMPLE = 60  # characters of thrown-away input in a line of the log
+
+NOT_FINITE = "not a finite number"
+
+
+class Shaped(NamedTuple):
+    """What became of one reading's values."""
+
+    values: dict[str, Value]  # what can be taken in; may be empty
+    faults: list[tuple[str, str]]  # reason and name of each value that was left out
+    renamed: list[str]  # reserved names that got a trailing underscore
+    unchanged: bool  # a deadband left something out
+
+
+def shape(values: Values, metrics: Mapping[str, Metric], last: Mapping[str, float]) -> Shaped:
+    """Return `values` as they can be taken in: plain, finite, bounded, scaled, and without what has hardly changed.
+
+    `last` holds, for metrics with a deadband, the number last taken in.
+    """
+    kept: dict[str, Value] = {}
+    faults: list[tuple[str, str]] = []
+    renamed: list[str] = []
+    unchanged = False
+    for name, given in values.items():
+        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            faults.append(("not a name for a metric", str(name)[:LONGEST_NAME]))
+            continue
+        try:
+            value = _plain(given)
+            if name in RESERVED:
+                renamed.append(name)
+                name = _free(name, values)
+            metric = metrics.get(name)
+            if metric is not None and not isinstance(value, bool | str):
+                value = _scaled(value, metric.scale)
+                if metric.deadband and name in last and _near(value, last[name], metric.deadband):
+                    unchanged = True
+                    continue
+        except ValueError as fault:
+            faults.append((str(fault), name))
+        else:
+            kept[name] = value
+    return Shaped(kept, faults, renamed, unchanged)
+
+
+def _plain(value: object) -> Value:
+    """Return `value` as a bool, an int of 64 bits, a finite float or a str. Raises ValueError with the reason."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if LOWEST <= value <= HIGHEST:
+            return int(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(NOT_FINITE) from None
+    if isinstance(value, float):
+        if -inf < value < inf:
+            return float(value)
+        raise ValueError(NOT_FINITE)
+    if isinstance(value, str):
+        if len(value) > LONGEST_TEXT:
+            raise ValueError(f"text longer than {LONGEST_TEXT} characters")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("text that is not Unicode") from None
+        return str.__str__(value)
+    raise ValueError("neither number nor text nor true or false")
+
+
+def _free(name: str, values: Values) -> str:
+    name += "_"
+    while name in values:
+        name += "_"
+    return name
+
+
+def _scaled(value: float, scale: float) -> float:
+    if scale == 1.0:
+        return value
+    inverse = 1.0 / scale if 0.0 < abs(scale) < 1.0 else 0.5
+    # 217 * 0.1 is 21.700000000000003, and 217 / 10 is 21.7.
+    scaled = value / inverse if inverse.is_integer() else value * scale
+    if not -inf < scaled < inf:
+        raise ValueError(NOT_FINITE)
+    return scaled
+
+
+def _near(value: float, last: float, deadband: float) -> bool:
+    # 21.7 is exactly 0.2 away from 21.5 for a person, and 0.19999999999999929 for a float.
+    return abs(value - last) < deadband * (1 - 1e-9)
+
+
+def _is_plain(values: Values, names: set[str]) -> bool:
+    """Say whether `shape` would return `values` as they are. Hot: once for each reading."""
+    for name, value in values.items():
+        if name not in names:
+            return False
+        kind = type(value)
+        if kind is float:
+            if not -inf < value < inf:  # type: ignore[operator]
+                return False
+        elif kind is int:
+            if not LOWEST <= value <= HIGHEST:  # type: ignore[operator]
+                return False
+        elif kind is not bool and (kind is not str or len(value) > LONGEST_TEXT or not value.isascii()):  # type: ignore[arg-type, union-attr]
+            return False
+    return bool(values)
+
+
+@dataclass(slots=True)
+class _Skips:
+    """How often one reason to skip came up, and how much of that the log knows."""
+
+    count: int = 0
+    said: int = 0
+    at: float = -inf
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """One time of not being online: since when, how many attempts, and the reasons that the log knows."""
+
+    since: float
+    reason: str
+    changed: float
+    attempts: int = 1
+    said: set[str] = field(default_factory=set)
+
+
+class RunningDevice:
+    """One configured device while the gateway runs: the `Device` that its adapter sees, and the owner of its retries.
+
+    A device starts offline; `on_state(name, online)` is called on each change and never otherwise. `put` takes a
+    reading into the outbox.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        adapter: Adapter,
+        metrics: Mapping[str, Metric],
+        put: Put,
+        *,
+        on_state: Callable[[str, bool], None],
+        log: FilteringBoundLogger,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        bug_delay: float = 60.0,
+        burst: int = 500,
+    ) -> None:
+        self.name = name
+        self.adapter = adapter
+        self.state: State = "absent"
+        self.reason: str | None = None  # why it is not online, in words; None while it is, or before the first failure
+        self.taken_in = 0
+        self.unchanged = 0  # readings of which a deadband left nothing
+        self.failures = 0
+        self._metrics = {key: metric for key, metric in metrics.items() if metric.scale != 1.0 or metric.deadband}
+        self._damped = [key for key, metric in metrics.items() if metric.deadband]
+        self._last: dict[str, float] = {}
+        self._names: set[str] = set()  # names that need no further look
+        self._renamed: set[str] = set()
+        self._put = put
+        self._on_state = on_state
+        self._log = log
+        self._backoff = backoff or Backoff(0.1, 2.0)
+        self._clock = clock
+        self._bug_delay = bug_delay
+        self._burst = burst
+        self._unbroken = 0  # readings taken in since the loop could do something else
+        self._skips: dict[str, _Skips] = {}
+        self._trouble: _Trouble | None = None
+        self._opened: float | None = None  # when this attempt said that the device is there
+        self._proven = False  # by a reading, in this attempt
+        self._doubted = False  # the last attempt opened, and failed soon without a reading
+        self._belief: asyncio.TimerHandle | None = None
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """How often input was thrown away, for each reason."""
+        return {reason: skips.count for reason, skips in self._skips.items()}
+
+    async def run(self) -> None:
+        """Keep the device running until it has nothing more to say. Only cancellation ends it before."""
+        try:
+            delay = await self._attempt()
+            while delay is not None:
+                await asyncio.sleep(delay)
+                delay = await self._attempt()
+        finally:
+            if self.state != "finished":
+                self._become("absent")
+
+    async def _attempt(self) -> float | None:
+        """Run the adapter once; return the seconds until the next attempt, or None if there is to be none."""
+        self._opened, self._proven = None, False
+        try:
+            await self.adapter.run(self)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._broke(error)  # the adapter let a cancellation of its own escape
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever an adapter does wrong stays with its device
+            return self._failed(error) if _is_absence(error) else self._broke(error)
+        finally:
+            if self._belief is not None:
+                self._belief.cancel()
+                self._belief = None
+        self._become("finished")
+        self._log.info(f"{self.name}: finished: it has nothing more to say")
+        return None
+
+    # What the adapter calls.
+
+    def online(self) -> None:
+        """Take note that the device is there.
+
+        A device that opened and failed again at once, without a reading, is not believed the next time until it gives
+        a reading or lasts: a port that opens and breaks in a circle fills neither the log nor the status topic.
+        """
+        if self._opened is not None:
+            return
+        self._opened = self._clock()
+        if self._doubted:
+            self._belief = asyncio.get_running_loop().call_later(PATIENCE, self._arrive)
+        else:
+            self._arrive()
+
+    async def emit(self, values: Values, time: float | None = None) -> None:
+        """Take a reading in. See `gateway.Device.emit`."""
+        # A copy even of what is plain: what is taken in belongs to the gateway.
+        plain = not self._metrics and _is_plain(values, self._names)
+        taken = dict(values) if plain else self._shaped(values)
+        if not self._proven:
+            self._prove()
+        if not taken:
+            return
+        if time is not None and not -inf < time < inf:
+            self.skip("device time that is not finite")
+            time = None
+        waiting = self._put(self.name, taken, time)
+        self.taken_in += 1
+        if waiting is not None:
+            self._unbroken = 0
+            await waiting
+            return
+        self._unbroken += 1
+        if self._unbroken >= self._burst:
+            self._unbroken = 0
+            await asyncio.sleep(0)  # a flooding device lets the others have their turn
+
+    def skip(self, reason: str, sample: bytes = b"") -> None:
+        """Count input that was thrown away; log the first of each reason, then at most one line a minute."""
+        skips = self._skips.get(reason)
+        if skips is None:
+            reason = reason if len(self._skips) < _REASONS else "other reasons"
+            skips = self._skips.setdefault(reason, _Skips())
+        skips.count += 1
+        now = self._clock()
+        if now - skips.at < _AGAIN:
+            return
+        more = f" {skips.count - skips.said} more" if skips.said else ""
+        self._log.warning(f"{self.name}: skipped{more}: {reason}{_excerpt(sample)}")
+        skips.said, skips.at = skips.count, now
+
+    # What happens in between.
+
+    def _shaped(self, values: Values) -> dict[str, Value]:
+        shaped = shape(values, self._metrics, self._last)
+        for reason, name in shaped.faults:
+            self.skip(reason, name.encode(errors="replace"))
+        for name in shaped.renamed:
+            if name not in self._renamed:
+                self._renamed.add(name)
+                self._log.warning(f'{self.name}: "{name}" is a reserved name; published as "{_free(name, values)}"')
+        if shaped.values:
+            if not shaped.renamed and len(self._names) + len(shaped.values) <= _NAMES:
+                self._names.update(shaped.values)
+            for name in self._damped:
+                number = shaped.values.get(name)
+                if number is not None and not isinstance(number, bool | str):
+                    self._last[name] = number
+        elif shaped.unchanged:
+            self.unchanged += 1
+        elif not shaped.faults:
+            self.skip("nothing in it")
+        return shaped.values
+
+    def _prove(self) -> None:
+        self._proven = True
+        self._doubted = False
+        self._backoff.reset()
+        if self._opened is None:
+            self._opened = self._clock()
+        self._arrive()
+
+    def _arrive(self) -> None:
+        if self.state == "online":
+            return
+        trouble, self._trouble, self.reason = self._trouble, None, None
+        if trouble is None:
+            self._log.info(f"{self.name}: online")
+        else:
+            attempts = "1 attempt" if trouble.attempts == 1 else f"{trouble.attempts} attempts"
+            self._log.info(f"{self.name}: back after {_span(self._clock() - trouble.since)} ({attempts})")
+        self._become("online")
+
+    def _become(self, state: State) -> None:
+        before, self.state = self.state, state
+        if (before == "online") != (state == "online"):
+            self._on_state(self.name, state == "online")
+
+    def _failed(self, error: BaseException) -> float:
+        """Account for an absence; say it once, and another reason only when it stays."""
+        reason = _words(error)
+        trouble = self._fall("absent", reason)
+        settled = self._clock() - trouble.changed >= PATIENCE and not isinstance(error, FileNotFoundError)
+        if not trouble.said:
+            self._log.warning(f"{self.name}: {reason}")
+            trouble.said.add(reason)
+        elif reason not in trouble.said and settled and len(trouble.said) < _REASONS:
+            self._log.warning(f"{self.name}: still away: {reason}")
+            trouble.said.add(reason)
+        else:
+            self._log.debug(f"{self.name}: attempt {trouble.attempts}: {reason}")
+        return self._backoff.next()
+
+    def _broke(self, error: BaseException) -> float:
+        """Account for a bug in the adapter; say it with its traceback, once for each time of trouble."""
+        reason = f"{type(error).__name__}: {_words(error)}"
+        trouble = self._fall("failed", reason)
+        if reason not in trouble.said and len(trouble.said) < _REASONS:
+            kind = type(self.adapter).__name__
+            self._log.error(f"{self.name}: a bug in the adapter {kind}: {reason}", exc_info=error)
+            trouble.said.add(reason)
+        else:
+            self._log.debug(f"{self.name}: attempt {trouble.attempts}: {reason}")
+        return self._bug_delay
+
+    def _fall(self, state: State, reason: str) -> _Trouble:
+        now = self._clock()
+        self.failures += 1
+        self.reason = reason
+        if self._opened is not None:
+            self._doubted = not self._proven and now - self._opened < PATIENCE
+        self._become(state)
+        if self._trouble is None:
+            self._trouble = _Trouble(since=now, reason=reason, changed=now)
+            return self._trouble
+        self._trouble.attempts += 1
+        if reason != self._trouble.reason:
+            self._trouble.reason, self._trouble.changed = reason, now
+        return self._trouble
+
+
+def _is_absence(error: Exception) -> bool:
+    if isinstance(error, ExceptionGroup):  # an adapter may run several tasks
+        return error.split(OSError)[1] is None
+    return isinstance(error, OSError)
+
+
+def _words(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _excerpt(sample: bytes) -> str:
+    if not sample:
+        return ""
+    text = repr(bytes(sample[:_SAMPLE]))[1:]
+    return f": {text[:_SAMPLE]}…" if len(text) > _SAMPLE or len(sample) > _SAMPLE else f": {text}"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
