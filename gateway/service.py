@@ -52,7 +52,8 @@ async def _serve(config: Config, logger: Any) -> None:
     notifier = Notifier()
     stop = _on_signals(logger)
     try:
-        async with _outbox(config, logger) as outbox:
+        # Left in the reverse order: the uplinks first, then the outbox.
+        async with _outbox(config, logger) as outbox:  # noqa: SIM117
             async with AsyncExitStack() as links:
                 uplinks = [_uplink(config, name, section, outbox, logger) for name, section in config.uplinks.items()]
                 for uplink in uplinks:

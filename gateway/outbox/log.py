@@ -11,6 +11,8 @@ from gateway.reading import EPOCH_SHIFT, Reading, Value
 
 # Readings that are on the card already and stay in memory all the same, so that a short outage needs no reading back.
 KEEP = 5000
+TIDY = 1.0
+"""Seconds between transactions that only note acknowledgements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,19 @@ class Log:
         start = max(self.flushed, self.floor)
         found = self.tail.slice(start, start + 1)
         return found[0] if found else None
+
+    def due(self, interval: float, lead: float, last: float) -> float | None:
+        """Return the time since boot at which the next transaction must begin; None if there is nothing to write.
+
+        No reading may exist only in memory for longer than `interval` seconds, so a transaction, which takes up to
+        `lead`, begins that much earlier. What only tidies up waits until `TIDY` after the `last` one.
+        """
+        due = []
+        if (oldest := self.oldest()) is not None:
+            due.append(oldest.boot + interval - lead)
+        if self.losses or (self.dirty and self.blocks):
+            due.append(last + max(interval, TIDY))
+        return min(due) if due else None
 
     def begin(self) -> Commit:
         """Return what the next transaction has to write: all that is pending, the acknowledgements, the ledger."""

@@ -24,8 +24,6 @@ ROOM = 8000
 """Readings of one stream that may exist only in memory; beyond that its device waits."""
 PATIENCE = 0.05
 """Seconds that a device waits for the uplinks to make room before the card has to."""
-TIDY = 1.0
-"""Seconds between transactions that only note acknowledgements."""
 PAGE = 2000
 """Readings read back at once."""
 SHED = 1 << 16
@@ -268,13 +266,9 @@ class Outbox:
 
     def _due(self) -> float | None:
         """Return the time since boot at which the next transaction must begin; None if there is nothing to write."""
-        due = []
-        if (oldest := self._log.oldest()) is not None:
-            # It must be over when the reading is `interval` old, so it begins earlier by what commits take lately.
-            due.append(oldest.boot + self.interval - min(self.interval / 4, 2 * self._cost + 0.005))
-        if self._log.losses or (self._log.dirty and self._log.blocks):
-            due.append(self._last + max(self.interval, TIDY))
-        return max(min(due), self._retry_at) if due else None
+        lead = min(self.interval / 4, 2 * self._cost + 0.005)
+        due = self._log.due(self.interval, lead, self._last)
+        return None if due is None else max(due, self._retry_at)
 
     def _schedule(self) -> None:
         if self._timer is not None:
@@ -312,7 +306,7 @@ class Outbox:
             written = await self._writer.submit(partial(self._store.commit, commit, offset))
         except sqlite3.Error as error:
             log.failed(commit)
-            self._trouble("write", error)
+            self._trouble("written", error)
             self._retry_at = self._clock.boot() + self._backoff.next()
         except BaseException:
             log.failed(commit)

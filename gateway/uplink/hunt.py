@@ -18,7 +18,7 @@ class Hunt:
         self._not_before = [float("-inf")] * brokers
 
     def next(self, now: float, below: int | None = None) -> tuple[int, float]:
-        """Return (broker, seconds to wait): the most preferred that may be tried at `now`, else the one that may be soonest.
+        """Return (broker, seconds to wait): the most preferred that may be tried at `now`, else the soonest.
 
         `below` considers only brokers that are preferred to that one.
         """

@@ -19,7 +19,7 @@ HISTORICAL = 5.0
 ANNOUNCEMENT = 1 << 61
 """Tokens from here on are not readings."""
 NEVER = {0x90: "rejected", 0x95: "too-big", 0x99: "rejected"}
-"""Refusals that concern this message alone and for ever: topic name invalid, packet too large, payload format invalid."""
+"""Refusals that concern one message, for ever: topic name invalid, packet too large, payload format invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Link:
             self._pumping = False
 
     async def leave(self, farewell: Mapping[str, bytes], timeout: float) -> None:
-        """Send nothing more, wait for what is in flight, say `farewell`, disconnect: about `timeout` seconds for each."""
+        """Send nothing more, wait for what is in flight, say `farewell`, disconnect: `timeout` seconds for each."""
         self.active = False
         if not self.gone.is_set() and await self.connection.drained(timeout):
             self._announcements = dict(farewell)

@@ -90,7 +90,7 @@ class Uplink:
         return self._feed.account
 
     def retain(self, topic: str, payload: bytes, farewell: bytes = b"offline") -> None:
-        """Keep a retained message on every broker that becomes active; `farewell` replaces it where this uplink leaves."""
+        """Keep a retained message on every broker that becomes active, and leave `farewell` there at the end."""
         self._retained[topic] = payload
         self._farewell[topic] = farewell
         if self._active is not None:
@@ -99,7 +99,8 @@ class Uplink:
     async def drained(self, timeout: float) -> bool:
         """Wait until nothing is waiting any more, as long as there is a link; return whether nothing is."""
         deadline = self._loop.time() + timeout
-        while self.account.waiting and self.broker is not None and self._loop.time() < deadline:
+        # Once, at the end: nothing wakes it both for an acknowledgement and for a page from the card.
+        while self.account.waiting and self.broker is not None and self._loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         return self.account.waiting == 0
 
@@ -156,7 +157,7 @@ class Uplink:
                 self._lost(link)
             elif better is not None:
                 self._retire(link, better)
-            return better
+            return better or (None if link.gone.is_set() else link)
         finally:
             for task in waiting:
                 task.cancel()
@@ -224,7 +225,7 @@ class Uplink:
             self._logger.warning(f"{self.name}: cannot use {self._brokers[index].address}: {why}")
 
     def _retire(self, old: Link, better: Link) -> None:
-        """Leave a working link for a better one: what is in flight there is waited for, and sent again only if it must."""
+        """Leave a working link for a better one: what is in flight is waited for, and sent again only if it must."""
         self._logger.info(f"{self.name}: back to {better.address}")
         self._since = self._loop.time()
         old.active = False
