@@ -1,4 +1,4 @@
-"""The outbox's promise against a model: anything in any order, a crash at any point, and every reading accounted for."""
+"""The outbox against a model: anything in any order, a crash at any point, and every reading accounted for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHM = Path("/dev/shm")
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """Two streams, two uplinks, one file. Time goes on only where a rule says so, and commits happen when they are due."""
+    """Two streams, two uplinks, one file. Time goes on only where a rule says so; commits happen when they are due."""
 
     @initialize(durable_first=st.booleans())
     def begin(self, durable_first: bool) -> None:

@@ -303,7 +303,7 @@ async def test_a_new_uplink_starts_now_and_a_removed_one_keeps_its_claim(tmp_pat
 
 
 async def test_a_reading_gets_the_time_that_the_clock_has_when_it_is_sent(tmp_path: Path) -> None:
-    """A clock that is set after the reading was taken corrects it, also when an earlier run of the same boot took it."""
+    """A clock that is set later corrects a reading, also when an earlier run of the same boot took it in."""
     path = tmp_path / "o.db"
     now, offset = [500.0], [0.0]
     clock = Clock(boot=lambda: now[0], wall=lambda: now[0] + offset[0], boot_id="this")
