@@ -2,5 +2,6 @@
 
 from gateway.adapter import Adapter, Device, DeviceError, Metric
 from gateway.reading import RESERVED, Value, Values
+from gateway.units import Duration, Size
 
-__all__ = ["RESERVED", "Adapter", "Device", "DeviceError", "Metric", "Value", "Values"]
+__all__ = ["RESERVED", "Adapter", "Device", "DeviceError", "Duration", "Metric", "Size", "Value", "Values"]

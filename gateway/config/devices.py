@@ -1,0 +1,108 @@
+"""The `[devices.<name>]` tables: each validated by the adapter that it names."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from gateway import registry
+from gateway.config.files import header
+from gateway.config.models import Config, Device, DeviceKeys
+from gateway.config.names import DeviceName
+from gateway.config.problems import did_you_mean
+from gateway.config.words import Finding, findings
+
+if TYPE_CHECKING:
+    from gateway.adapter import Adapter
+    from gateway.config.files import Document
+    from gateway.config.secret import Surroundings
+
+_TABLES = TypeAdapter(dict[DeviceName, dict[str, Any]])
+_COMMON = tuple(DeviceKeys.model_fields)
+
+
+def make(tables: Any, surroundings: Surroundings) -> tuple[dict[str, Device], list[Finding]]:
+    """Make the devices out of their tables, as far as they are right, and say what is not."""
+    try:
+        _TABLES.validate_python(tables, strict=True)
+        found = []
+    except ValidationError as error:
+        found = findings(_below_devices(error), {"devices": tables}, Config)
+    devices = {}
+    if isinstance(tables, dict):
+        wrong = {finding.path for finding in found}
+        for name, table in tables.items():
+            if isinstance(table, dict):
+                device, more = _device(name, table, surroundings)
+                found += more
+                if device is not None and ("devices", name) not in wrong:
+                    devices[name] = device
+    return devices, found
+
+
+def _below_devices(error: ValidationError) -> Any:
+    return [{**details, "loc": ("devices", *details["loc"])} for details in error.errors(include_url=False)]
+
+
+def _device(name: str, table: dict[str, Any], surroundings: Surroundings) -> tuple[Device | None, list[Finding]]:
+    """Validate the keys that every device has, then the others by the adapter's own model."""
+    here = ("devices", name)
+    found: list[Finding] = []
+    keys: DeviceKeys | None = None
+    common = {key: value for key, value in table.items() if key in _COMMON}
+    own = {key: value for key, value in table.items() if key not in _COMMON}
+    try:
+        keys = DeviceKeys.model_validate(common, strict=True, context=surroundings)
+    except ValidationError as error:
+        found += findings(error.errors(include_url=False), common, DeviceKeys, below=here)
+    adapter, more = _adapter(common.get("adapter"), own, (*here, "adapter"), surroundings)
+    found += more
+    if found or keys is None or adapter is None:
+        return None, found
+    return Device(name=name, kind=keys.adapter, adapter=adapter, enabled=keys.enabled, metrics=keys.metrics), []
+
+
+def _adapter(
+    kind: Any, own: dict[str, Any], here: tuple[str, ...], surroundings: Surroundings
+) -> tuple[Adapter | None, list[Finding]]:
+    if not isinstance(kind, str):
+        return None, []  # missing, or of the wrong type: said already
+    try:
+        cls = registry.adapter(kind)
+    except registry.AdapterError as error:
+        names = registry.names()
+        words = str(error)
+        if kind not in names:
+            words += f"{did_you_mean(kind, names)} (installed: {', '.join(names) or 'none'})"
+        return None, [Finding(here, "value", words)]
+    try:
+        # As JSON, in which a list can become a tuple and a string a path, although nothing else is converted.
+        return cls.model_validate_json(json.dumps(own, default=str), strict=True, context=surroundings), []
+    except ValidationError as error:
+        return None, findings(error.errors(include_url=False), own, cls, below=here[:-1], more_keys=_COMMON)
+
+
+def duplicates(devices: dict[str, Device], document: Document) -> list[Finding]:
+    """Find what two devices cannot share, such as a serial port, in the order in which the files say it."""
+    found = []
+    first: dict[tuple[str, Any], tuple[str, ...]] = {}
+    places = [
+        (document.problem(("devices", name, key), ""), key, getattr(device.adapter, key), ("devices", name, key))
+        for name, device in devices.items()
+        if device.enabled
+        for key in device.adapter.exclusive
+    ]
+    for _, key, value, path in sorted(places, key=lambda place: (document.order[place[0].path], place[0])):
+        if value is None:
+            continue
+        if (key, value) in first:
+            other = document.problem(first[key, value], "")
+            shown = f'"{value}"' if isinstance(value, str) else str(value)
+            place = f"{other.path}:{other.line}:{other.col}"
+            words = f"duplicate {key}: {shown} is the {key} of {header(first[key, value][:2])} already, at {place}"
+            found.append(Finding(path, "value", words))
+        else:
+            first[key, value] = path
+    return found

@@ -1,0 +1,90 @@
+"""Load a config: every error of all its files at once, or the models."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.config import files
+from gateway.config.devices import duplicates, make
+from gateway.config.models import Config
+from gateway.config.positions import Path
+from gateway.config.problems import ConfigError
+from gateway.config.secret import Surroundings
+from gateway.config.words import Finding, findings
+
+
+def load(path: pathlib.Path, *, environ: Mapping[str, str] = os.environ) -> Config:
+    """Load a config file and the `conf.d/*.toml` beside it. Raises ConfigError with everything that is wrong in them.
+
+    Reads the files, the secrets and certificates that they name, and nothing else: no hardware and no network.
+    """
+    document = files.gather(path)
+    surroundings = Surroundings(path.parent.absolute(), environ)
+    data = {"gateway": {}, "outbox": {}, **document.data}
+    devices, found = make(data.pop("devices", {}), surroundings)
+    config, found_elsewhere = _validated({**data, "devices": devices}, surroundings)
+    found += found_elsewhere
+    problems = set(document.problems)
+    for finding in [*found, *duplicates(devices, document)]:
+        # What is missing may be in what could not be read.
+        if finding.kind != "missing" or not document.problems:
+            problems.add(document.problem(finding.path, finding.message, at_key=finding.at_key))
+    if problems or config is None:
+        last = len(document.order)
+        raise ConfigError(sorted(problems, key=lambda problem: (document.order.get(problem.path, last), problem)))
+    return config
+
+
+def _validated(data: dict[str, Any], surroundings: Surroundings) -> tuple[Config | None, list[Finding]]:
+    """Validate all but the devices; where single keys are wrong, look again without them for what they have hidden."""
+    found: list[Finding] = []
+    pruned: set[Path] = set()
+    unknown: set[Path] = set()  # tables in which unknown keys were taken out
+    while True:
+        try:
+            config = Config.model_validate(data, context=surroundings)
+        except ValidationError as error:
+            new = findings(error.errors(include_url=False), data, Config)
+        else:
+            return (None if found else config), found
+        # From the second look on, only what was hidden is news.
+        fresh = [f for f in new if not pruned or (f.kind == "conflict" and _stands(f, data, pruned, unknown))]
+        found += [f for f in fresh if f not in found]
+        unknown |= {f.path[:-1] for f in new if f.kind == "unknown"}
+        wrong = {f.path[:3] if f.path[0] == "uplinks" else f.path[:2] for f in new if f.kind != "missing"} - pruned
+        wrong = {path for path in wrong if _is_in(data, path) and path not in {("gateway",), ("outbox",)}}
+        if not wrong:
+            return None, found
+        data = copy.deepcopy(data)
+        for path in wrong:
+            if _is_in(data, path):  # and not gone with what it was in
+                _remove(data, path)
+        pruned |= wrong
+
+
+def _stands(conflict: Finding, data: Any, pruned: set[Path], unknown: set[Path]) -> bool:
+    """Return whether a conflict is one even though keys were taken out, and defaults stand in their places."""
+    if any(key in pruned for key in conflict.keys):
+        return False
+    misspelt = any(key[:-1] in unknown for key in conflict.keys)
+    return not misspelt or all(_is_in(data, key) for key in conflict.keys)
+
+
+def _is_in(data: Any, path: Path) -> bool:
+    for part in path:
+        if not isinstance(data, dict) or part not in data:
+            return False
+        data = data[part]
+    return True
+
+
+def _remove(data: Any, path: Path) -> None:
+    for part in path[:-1]:
+        data = data[part]
+    del data[path[-1]]

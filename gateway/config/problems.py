@@ -1,0 +1,58 @@
+"""What is wrong in a config, and where."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
+
+from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong. Line and column count from 1, the column in characters."""
+
+    path: Path
+    line: int
+    col: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.col}: error: {self.message}"
+
+
+class ConfigError(ValueError):
+    """The config is wrong: `problems` says where and how, one after the other as they stand in the files."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class Conflict(NamedTuple):
+    """Keys of one table that do not go together."""
+
+    at: tuple[str | int, ...]  # the key to point at, below the table
+    keys: tuple[str, ...]  # all that the judgement rests on: no judgement while one of them is wrong by itself
+    message: str
+
+
+def refuse(kind: LiteralString, words: str) -> PydanticCustomError:
+    """Return the error that a validator raises about its value; `words` continue after the name of the key."""
+    return PydanticCustomError(kind, "{words}", {"words": words})
+
+
+def refuse_together(conflicts: list[Conflict]) -> PydanticCustomError:
+    """Return the error that the validator of a whole table raises."""
+    return PydanticCustomError(
+        "conflict", "{words}", {"words": "; ".join(c.message for c in conflicts), "conflicts": conflicts}
+    )
+
+
+def did_you_mean(word: str, choices: Iterable[str], *, quote: str = '"{}"') -> str:
+    """Return `; did you mean "..."?` if one of the choices looks like the word, else nothing."""
+    close = get_close_matches(word.lower(), list(choices), n=1, cutoff=0.6)
+    return f"; did you mean {quote.format(close[0])}?" if close else ""
