@@ -1,0 +1,1 @@
+"""What is claimed about speed, runnable, side by side with peers: `python -m bench`."""
