@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, Self
 
 from rich.console import Console, ConsoleRenderable, Group
@@ -230,8 +231,9 @@ def show_account(account: Account, events: list[tuple[float, str]], console: Con
     """Print the account: on a terminal with what happened before it and as a table, in a pipe as plain lines."""
     heads = ("", "written", "taken in", "delivered", "waiting", "ledger", "duplicates")
     sums = [sum(column) for column in zip(*(row[1:] for row in account.rows), strict=True)]
-    rows = [(row.device, *map(number, row[1:4]), "", "", number(row.duplicates)) for row in account.rows]
-    total = ("in all", *map(number, (*sums[:3], account.waiting, account.ledger, sums[3])))
+    say: Callable[[int], str] = number if console else str
+    rows = [(row.device, *map(say, row[1:4]), "", "", say(row.duplicates)) for row in account.rows]
+    total = ("in all", *map(say, (*sums[:3], account.waiting, account.ledger, sums[3])))
     verdict = account.problems or ("Right: every line that the devices wrote has arrived, with its values.",)
     if not account.problems:
         verdict += ("No seq is missing, nothing waits, nothing is in the ledger.",)
