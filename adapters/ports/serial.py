@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import grp
 import os
-import pwd
-import stat
 import termios
-import time
-from functools import lru_cache
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import serial
 
+from adapters.ports.refused import cannot_open
 from adapters.ports.threads import in_thread
 from gateway import DeviceError
 
@@ -26,10 +21,6 @@ _READS = 16
 _GONE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADF)
 
 Parity = Literal["N", "E", "O", "M", "S"]
-
-
-class PortMissing(DeviceError, FileNotFoundError):
-    """There is no such port: not plugged in, or another name."""
 
 
 class SerialPort:
@@ -176,97 +167,3 @@ def _tell_empty_from_gone(fd: int) -> None:
     attributes[6][termios.VMIN] = 1
     attributes[6][termios.VTIME] = 0
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
-
-
-def cannot_open(path: str, error: Exception) -> DeviceError:
-    """Return the DeviceError that tells a person why `path` could not be opened, who holds it, and what to do."""
-    code = _code(error)
-    if code == errno.ENOENT:
-        return PortMissing(f"cannot open {path}: {_missing(path)}")
-    if code in (errno.ENXIO, errno.ENODEV, errno.EIO):
-        return DeviceError(f"cannot open {path}: the port is there, but no device answers behind it")
-    if code == errno.EACCES:
-        return DeviceError(f"cannot open {path}: permission denied ({_permissions(path)}")
-    if code == errno.EPERM:
-        return DeviceError(
-            f"cannot open {path}: not permitted, though the file's mode may allow it. "
-            "Fix: name the device's major number in the service unit's DeviceAllow="
-        )
-    if code in (errno.EBUSY, errno.EAGAIN):
-        holder = _holder(os.path.realpath(path), int(time.monotonic() // 60))
-        return DeviceError(f"cannot open {path}: {holder or 'held by another process'}")
-    if code in (errno.ENOTTY, errno.EISDIR):
-        return DeviceError(f"cannot open {path}: not a serial port")
-    return DeviceError(f"cannot open {path}: {os.strerror(code) if code else error}")
-
-
-def _code(error: Exception) -> int | None:
-    """Find the error number, which pyserial sometimes leaves in the exception behind its own."""
-    behind: BaseException | None = error
-    while behind is not None:
-        if isinstance(behind, OSError) and behind.errno:
-            return behind.errno
-        if isinstance(behind, termios.error) and behind.args and isinstance(behind.args[0], int):
-            return behind.args[0]
-        behind = behind.__cause__ or behind.__context__
-    return None
-
-
-def _missing(path: str) -> str:
-    link = Path(path)
-    if link.is_symlink():
-        return f"not there (it points to {os.path.realpath(link)})"
-    return "not there"
-
-
-def _permissions(path: str) -> str:
-    """Say whose the port is, who asks, and the command that mends it; closes the bracket that the caller opened."""
-    user = _user(os.geteuid())
-    mine = sorted({os.getegid(), *os.getgroups()})
-    groups = ", ".join(_group(group) for group in mine)
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return f"this process is user {user}, groups {groups})"
-    owner, group, mode = _user(found.st_uid), _group(found.st_gid), stat.S_IMODE(found.st_mode)
-    wanted = stat.S_IRGRP | stat.S_IWGRP
-    if mode & wanted != wanted:
-        fix = f'give its group access with a udev rule: MODE="0660", GROUP="{group}"'
-    elif found.st_gid in mine:
-        fix = "look for an access list or a security module that forbids it"
-    else:
-        fix = f"sudo usermod -aG {group} {user}, then start the service (or log in) again"
-    return f"{owner}:{group} {mode:04o}; this process is user {user}, groups {groups}). Fix: {fix}"
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-@lru_cache(maxsize=16)
-def _holder(path: str, minute: int) -> str | None:
-    """Return `held by pid 812 (octoprint)`, if it can be found out in a quarter of a second; looks once a minute."""
-    until = time.monotonic() + 0.25
-    for process in Path("/proc").iterdir():
-        if time.monotonic() > until:
-            return None
-        if not process.name.isdigit():
-            continue
-        try:
-            if any(str(link.readlink()) == path for link in (process / "fd").iterdir()):
-                mine = " (this gateway)" if int(process.name) == os.getpid() else ""
-                name = (process / "comm").read_text(errors="replace").strip()
-                return f"held by pid {process.name} ({name}){mine}"
-        except OSError:
-            continue  # it ended, or belongs to somebody else
-    return None

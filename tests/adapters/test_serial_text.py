@@ -1,0 +1,96 @@
+"""The keys of serial-text: what fits together, and what is refused when the config is read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from adapters.serial_text import SerialText
+from tests.adapters.notebook import Notebook
+
+PORT = "/dev/ttyUSB0"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"port": ""},
+        {"baudrate": 0},
+        {"baudrate": "fast"},
+        {"bytesize": 9},
+        {"parity": "X"},
+        {"stopbits": 3},
+        {"format": "xml"},
+        {"format": "csv"},
+        {"columns": ["a"]},
+        {"format": "csv", "columns": ["a", "a"]},
+        {"format": "csv", "columns": ["-", "-"]},
+        {"format": "csv", "columns": ["a"], "separator": ""},
+        {"format": "csv", "columns": ["a"], "separator": '"'},
+        {"format": "regex"},
+        {"pattern": "(?P<a>x)"},
+        {"format": "regex", "pattern": "("},
+        {"format": "regex", "pattern": "[0-9]+"},
+        {"encoding": "utf-9"},
+        {"encoding": "rot13"},
+        {"encoding": "utf-16"},
+        {"max_line": "8B"},
+        {"settle": "2"},
+        {"silent_after": "0s"},
+        {"time_format": "iso"},
+    ],
+)
+def test_what_does_not_fit_is_refused(fields: dict[str, Any]) -> None:
+    """A mistake is found when the config is read, not when the first line comes."""
+    with pytest.raises(ValidationError):
+        SerialText(**{"port": PORT, **fields})
+
+
+def test_a_port_is_all_that_it_needs() -> None:
+    """9600 8N1 and JSON is what a device speaks of which nothing else is said; no two devices share a port."""
+    adapter = SerialText(port=PORT)
+    assert (adapter.baudrate, adapter.bytesize, adapter.parity, adapter.stopbits) == (9600, 8, "N", 1)
+    assert (adapter.format, adapter.max_line) == ("json", 4096)
+    assert SerialText.exclusive == ("port",)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=20))
+async def test_noise_between_readings_is_never_fatal(noise: list[bytes]) -> None:
+    """Whatever comes between them, each whole line is a reading, and all that is no reading is skipped."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for number, piece in enumerate(noise):
+            yield piece + b'\n{"mark": %d}\n' % number
+
+    notes = Notebook()
+    device = notes.device("d", SerialText(port=PORT))
+    await SerialText(port=PORT).take(chunks(), device)
+    assert [values["mark"] for values in notes.of("d") if "mark" in values] == list(range(len(noise)))
+
+
+async def test_a_flood_of_bad_lines_lets_others_have_their_turn() -> None:
+    """Garbage is as fair as readings: a chunk of thousands of bad lines does not hold the loop in one go."""
+    import asyncio
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"?\n" * 10_000
+
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    device = Notebook().device("d", SerialText(port=PORT))
+    task = asyncio.create_task(other())
+    await SerialText(port=PORT).take(chunks(), device)
+    task.cancel()
+    assert device.skipped == {"not JSON": 10_000}
+    assert turns >= 20
