@@ -1,0 +1,64 @@
+"""A listener that writes down what it is told, and lets a test wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.mqtt import ConnectionLost, Message
+
+
+class Recorder:
+    """What a connection has told, in order."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.refusals: list[tuple[int, int]] = []
+        self.messages: list[Message] = []
+        self.losses: list[ConnectionLost] = []
+        self.writables = 0
+        self.calls = 0  # of `acknowledged`
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+
+    def acknowledged(self, tokens: list[int]) -> None:
+        assert tokens, "an empty report is work for nothing"
+        self.calls += 1
+        self.tokens += tokens
+        self._happened()
+
+    def refused(self, token: int, reason: int) -> None:
+        self.refusals.append((token, reason))
+        self._happened()
+
+    def writable(self) -> None:
+        self.writables += 1
+        self._happened()
+
+    def received(self, message: Message) -> None:
+        self.messages.append(message)
+        self._happened()
+
+    def lost(self, error: ConnectionLost) -> None:
+        self.losses.append(error)
+        self._happened()
+
+    async def until(self, condition: Callable[[], bool], timeout: float = 5.0) -> None:
+        """Wait until the condition holds; it is looked at whenever something is told. Raises TimeoutError."""
+        if condition():
+            return
+        holds: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((condition, holds))
+        try:
+            await asyncio.wait_for(holds, timeout)
+        finally:
+            self._waiting.remove((condition, holds))
+
+    async def loss(self, timeout: float = 5.0) -> str:
+        """Wait until the link is lost, and return why."""
+        await self.until(lambda: bool(self.losses), timeout)
+        return str(self.losses[0])
+
+    def _happened(self) -> None:
+        for condition, holds in self._waiting:
+            if not holds.done() and condition():
+                holds.set_result(None)
