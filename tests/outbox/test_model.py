@@ -15,7 +15,7 @@ from gateway.outbox.store import Store
 from gateway.reading import Reading
 
 INTERVAL = 1.0
-LEAD = 0.2
+LEAD = 0.25
 UPLINKS = ("near", "far")
 SHM = Path("/dev/shm")
 
@@ -98,23 +98,30 @@ class OutboxMachine(RuleBasedStateMachine):
             self.in_flight[name] = [one for one in self.in_flight[name] if one not in ids]
             self.ack(name, ids)
 
-    @rule(name=st.sampled_from(UPLINKS))
-    def acknowledge_all(self, name: str) -> None:
-        if self.in_flight[name]:
-            ids, self.in_flight[name] = self.in_flight[name], []
-            self.ack(name, ids)
+    @rule(names=st.sampled_from([["near"], ["far"], ["near", "far"]]), limit=st.integers(1, 12))
+    def deliver(self, names: list[str], limit: int) -> None:
+        """Brokers that answer at once."""
+        for name in names:
+            if ids := self.take(name, limit):
+                self.ack(name, ids)
+
+    @rule(stream=st.sampled_from(["a", "b"]), count=st.integers(1, 5))
+    def put_and_commit(self, stream: str, count: int) -> None:
+        """A device speaks while every broker is away."""
+        self.put(stream, count)
+        self.commit()
 
     @rule(name=st.sampled_from(UPLINKS))
     def link_lost(self, name: str) -> None:
         self.log.followers[name].left(self.in_flight[name])
         self.in_flight[name] = []
 
-    @rule(seconds=st.sampled_from([0.05, 0.3, 0.7, 1.5]))
+    @rule(seconds=st.sampled_from([0.0625, 0.5, 1.0, 1.5]))
     def time_goes_on(self, seconds: float) -> None:
         until = self.now + seconds
         while True:
             if self.job is not None:
-                end = self.job[1] + LEAD * 0.9
+                end = self.job[1] + LEAD
                 if end > until:
                     break
                 self.now = max(self.now, end)
@@ -165,9 +172,10 @@ class OutboxMachine(RuleBasedStateMachine):
         for name in UPLINKS:
             self.shed(name, self.store.oldest(1))
 
-    @rule(written=st.booleans())
-    def crash(self, written: bool) -> None:
+    @rule(written=st.booleans(), seconds=st.sampled_from([0.0, 0.0625, 1.0]))
+    def crash(self, written: bool, seconds: float) -> None:
         """SIGKILL, in the middle of a transaction if there is one, before or after it has become durable."""
+        self.time_goes_on(seconds)
         if self.job is not None and written:
             self.write()
         self.store.close()
@@ -256,5 +264,5 @@ class OutboxMachine(RuleBasedStateMachine):
         self.settle()
 
 
-OutboxMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+OutboxMachine.TestCase.settings = settings(max_examples=1000, stateful_step_count=50, deadline=None)
 test_outbox_conserves_readings = OutboxMachine.TestCase
