@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.formats import Format
-from gateway.mqtt import Address, Connection, ConnectionLost, Message, Options, connect
-from gateway.mqtt.reasons import words
+from gateway.mqtt import Address, Connection, ConnectionLost, Message, Options, connect, in_words
 from gateway.outbox import Feed
 from gateway.reading import Reading
 
@@ -126,7 +125,7 @@ class Link:
         else:
             # It concerns all of them (not authorised, quota, out of order): keep the readings, try another broker.
             self._feed.left([token])
-            self.abandon(f"publish refused: {words(reason)}")
+            self.abandon(f"publish refused: {in_words(reason)}")
         self.pump()
 
     def writable(self) -> None:
