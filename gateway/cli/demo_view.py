@@ -209,7 +209,7 @@ class Picture:
         waiting, width = stage.waiting, 46
         usual = sum(round(device.rate) for device in stage.devices)
         most = max(stage.peak, 10 * usual)
-        full = min(width, -(-waiting * width // most))
+        full = min(width, round(waiting * width / most))
         past, arrived = [w for w, _ in stage.history], [round(a / SAMPLE) for _, a in stage.history]
         rows = (
             ("in the outbox", "█" * full + "░" * (width - full), "yellow", f"{number(waiting):>6}"),
