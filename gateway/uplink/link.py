@@ -124,8 +124,10 @@ class Link:
             self._feed.rejected([token], NEVER[reason])
         else:
             # It concerns all of them (not authorised, quota, out of order): keep the readings, try another broker.
+            # Not at once: what else came with this one has to be heard first.
             self._feed.left([token])
-            self.abandon(f"publish refused: {in_words(reason)}")
+            self.active = False
+            asyncio.get_running_loop().call_soon(self.abandon, f"publish refused: {in_words(reason)}")
         self.pump()
 
     def writable(self) -> None:
