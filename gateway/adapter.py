@@ -16,7 +16,7 @@ class DeviceError(OSError):
 class Metric(BaseModel):
     """What is declared once about one named quantity of a device: `[devices.<name>.metrics.<metric>]`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     unit: str | None = Field(
         default=None, description="Unit of the published value, as the field writes it: °C, kWh, µg/m³."

@@ -100,9 +100,8 @@ def _plain(value: object) -> Value:
 
 
 def _free(name: str, values: Values) -> str:
-    name += "_"
-    while name in values:
-        name += "_"
+    while (name := name + "_") in values:
+        pass
     return name
 
 
@@ -178,6 +177,7 @@ class RunningDevice:
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
         bug_delay: float = 60.0,
+        patience: float = PATIENCE,
         burst: int = 500,
     ) -> None:
         self.name = name
@@ -198,6 +198,7 @@ class RunningDevice:
         self._backoff = backoff or Backoff(0.1, 2.0)
         self._clock = clock
         self._bug_delay = bug_delay
+        self._patience = patience
         self._burst = burst
         self._unbroken = 0  # readings taken in since the loop could do something else
         self._skips: dict[str, _Skips] = {}
@@ -243,8 +244,6 @@ class RunningDevice:
         self._log.info(f"{self.name}: finished: it has nothing more to say")
         return None
 
-    # What the adapter calls.
-
     def online(self) -> None:
         """Take note that the device is there.
 
@@ -255,7 +254,7 @@ class RunningDevice:
             return
         self._opened = self._clock()
         if self._doubted:
-            self._belief = asyncio.get_running_loop().call_later(PATIENCE, self._arrive)
+            self._belief = asyncio.get_running_loop().call_later(self._patience, self._arrive)
         else:
             self._arrive()
 
@@ -295,8 +294,6 @@ class RunningDevice:
         more = f" {skips.count - skips.said} more" if skips.said else ""
         self._log.warning(f"{self.name}: skipped{more}: {reason}{_excerpt(sample)}")
         skips.said, skips.at = skips.count, now
-
-    # What happens in between.
 
     def _shaped(self, values: Values) -> dict[str, Value]:
         shaped = shape(values, self._metrics, self._last)
@@ -347,15 +344,13 @@ class RunningDevice:
         """Account for an absence; say it once, and another reason only when it stays."""
         reason = _words(error)
         trouble = self._fall("absent", reason)
-        settled = self._clock() - trouble.changed >= PATIENCE and not isinstance(error, FileNotFoundError)
+        settled = self._clock() - trouble.changed >= self._patience and not isinstance(error, FileNotFoundError)
         if not trouble.said:
             self._log.warning(f"{self.name}: {reason}")
             trouble.said.add(reason)
         elif reason not in trouble.said and settled and len(trouble.said) < _REASONS:
             self._log.warning(f"{self.name}: still away: {reason}")
             trouble.said.add(reason)
-        else:
-            self._log.debug(f"{self.name}: attempt {trouble.attempts}: {reason}")
         return self._backoff.next()
 
     def _broke(self, error: BaseException) -> float:
@@ -363,19 +358,17 @@ class RunningDevice:
         reason = f"{type(error).__name__}: {_words(error)}"
         trouble = self._fall("failed", reason)
         if reason not in trouble.said and len(trouble.said) < _REASONS:
-            kind = type(self.adapter).__name__
-            self._log.error(f"{self.name}: a bug in the adapter {kind}: {reason}", exc_info=error)
+            self._log.error(f"{self.name}: a bug in {type(self.adapter).__name__}: {reason}", exc_info=error)
             trouble.said.add(reason)
-        else:
-            self._log.debug(f"{self.name}: attempt {trouble.attempts}: {reason}")
         return self._bug_delay
 
     def _fall(self, state: State, reason: str) -> _Trouble:
         now = self._clock()
         self.failures += 1
         self.reason = reason
+        self._log.debug(f"{self.name}: failure {self.failures}: {reason}")
         if self._opened is not None:
-            self._doubted = not self._proven and now - self._opened < PATIENCE
+            self._doubted = not self._proven and now - self._opened < self._patience
         self._become(state)
         if self._trouble is None:
             self._trouble = _Trouble(since=now, reason=reason, changed=now)

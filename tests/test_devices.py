@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from gateway import RESERVED, Adapter, Device, DeviceError, Metric
@@ -163,6 +164,13 @@ def test_scale_multiplies_numbers_only_and_adds_no_noise() -> None:
     assert shaped.values == {"t": 21.7, "on": True, "word": "x", "half": 7.5, "other": 5}
     assert shaped.values["on"] is True
     assert [name for _, name in shaped.faults] == ["big"]
+
+
+@pytest.mark.parametrize("fields", [{"scale": math.nan}, {"deadband": math.inf}, {"deadband": -1}, {"scal": 1}])
+def test_a_metric_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> None:
+    """A mistake is found when the config is read."""
+    with pytest.raises(ValidationError):
+        Metric(**fields)
 
 
 async def test_a_deadband_compares_with_the_value_last_taken_in() -> None:
@@ -337,7 +345,7 @@ async def test_a_bug_in_an_adapter_is_said_with_its_traceback_and_tried_again_la
         async with running(device):
             await notes.until(lambda: bool(notes.readings))
     (line,) = [line for line in logs if line["log_level"] == "error"]
-    assert line["event"].startswith("d: a bug in the adapter Scripted: ")
+    assert line["event"].startswith("d: a bug in Scripted: ")
     assert line["exc_info"] is error
     assert device.failures == 2
 
@@ -390,6 +398,53 @@ async def test_a_port_that_opens_and_breaks_in_a_circle_is_quiet() -> None:
             assert notes.states == [("d", True), ("d", False), ("d", True)]
     assert lines(logs, "warning") == ["d: input/output error"]
     assert len(lines(logs, "info")) == 2
+
+
+async def test_a_device_that_lasted_is_believed_without_a_reading() -> None:
+    """A scale that nobody uses is plugged in and out: each time is said, for it was there for a while."""
+    notes, clock = Notebook(), Clock()
+
+    async def unused(device: Device) -> None:
+        device.online()
+        clock.now += PATIENCE
+        raise DeviceError("unplugged")
+
+    device = notes.device("d", Scripted(steps=(unused, unused, speak)), clock=clock)
+    async with running(device):
+        await notes.until(lambda: bool(notes.readings))
+    assert [online for _, online in notes.states] == [True, False] * 3
+
+
+async def test_a_doubted_device_that_stays_is_believed_after_a_while() -> None:
+    """After a moment's contact a device need not read to be believed; it is enough that it lasts."""
+    notes = Notebook()
+    moment = failing(DeviceError("a loose plug"), online=True)
+    device = notes.device("d", Scripted(steps=(moment, moment, rest)), patience=0.01)
+    device._clock = Clock()
+    async with running(device):
+        await notes.until(lambda: len(notes.states) == 3)
+        assert device.failures == 2
+    assert [online for _, online in notes.states] == [True, False, True, False]
+
+
+async def test_a_doubted_device_that_fails_is_not_believed_later() -> None:
+    """What an attempt might have proven ends with the attempt; saying "online" twice changes nothing."""
+    notes = Notebook()
+    loop = asyncio.get_running_loop()
+
+    async def absent(device: Device) -> None:
+        hoping = [timer for timer in loop._scheduled if not timer.cancelled() and timer._callback == device._arrive]  # type: ignore[attr-defined]
+        await device.emit({"hoping": len(hoping)})
+        await rest(device)
+
+    async def twice(device: Device) -> None:
+        device.online()
+        device.online()
+        raise DeviceError("a loose plug")
+
+    async with running(notes.device("d", Scripted(steps=(twice, twice, twice, absent)))):
+        await notes.until(lambda: bool(notes.readings))
+    assert notes.of("d") == [{"hoping": 0}]
 
 
 async def test_a_device_that_returned_is_finished() -> None:

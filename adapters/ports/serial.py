@@ -83,7 +83,7 @@ class SerialPort:
         try:
             return await self._waiter
         finally:
-            self._waiter = None
+            self._waiter = None  # or the exception that it may hold would keep this frame alive, and so itself
 
     def _watch(self, on: bool) -> None:
         if on == self._watching or self._loop is None:

@@ -84,7 +84,7 @@ async def test_a_port_that_is_not_there_yet_is_read_when_it_comes(tmp_path: Path
 
 
 async def test_every_byte_comes_in_order_through_a_flood(tmp_path: Path) -> None:
-    """Chunks are at most 64 KiB, grow beyond the 4 KiB of one read, and put together they are what was written."""
+    """Chunks are at most 64 KiB, and put together they are what was written."""
     data = os.urandom(400_000)
     with Cable(tmp_path / "tty") as cable:
         os.set_blocking(cable.master, True)
@@ -130,6 +130,17 @@ async def test_a_waiting_reader_that_is_cancelled_loses_nothing(tmp_path: Path) 
                 await waiting
             cable.write(b"late")
             assert await read(port, 4) == b"late"
+
+
+async def test_a_false_alarm_is_no_unplug(tmp_path: Path) -> None:
+    """A descriptor that is said to be readable and has nothing, as when another process read it first, stays open."""
+    with Cable(tmp_path / "tty") as cable:
+        async with SerialPort(cable.path) as port:
+            waiting = asyncio.create_task(port.__anext__())
+            await asyncio.sleep(0)
+            port._readable()
+            cable.write(b"after")
+            assert await asyncio.wait_for(waiting, WAIT) == b"after"
 
 
 async def test_what_was_written_before_the_unplug_is_read_first(tmp_path: Path) -> None:
@@ -234,6 +245,7 @@ async def test_a_device_that_blocks_while_opening_holds_up_nobody(tmp_path: Path
         go_on.set()
         for thread in threading.enumerate():
             if thread.name.startswith("in-thread"):
+                assert thread.daemon  # or it would hold up the end of the process
                 await asyncio.to_thread(thread.join, WAIT)
         await asyncio.sleep(0)
         assert descriptors() <= before
