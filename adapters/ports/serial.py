@@ -23,10 +23,17 @@ _GONE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADF)
 Parity = Literal["N", "E", "O", "M", "S"]
 
 
+class _Port(serial.Serial):
+    """pyserial's port, which keeps what the device said between the plugging in and the opening."""
+
+    def _reset_input_buffer(self) -> None:
+        """Throw nothing away; pyserial calls this when it opens."""
+
+
 class SerialPort:
     """`async with SerialPort(path, ...) as port: async for chunk in port: ...`, with chunks of 1 to 65,536 bytes.
 
-    A path that is a symbolic link is resolved at each opening. Input that came before the opening is thrown away.
+    A path that is a symbolic link is resolved at each opening. What the kernel has received before the opening is read.
     Entering raises DeviceError when the port is absent, busy, forbidden or no serial port, and iterating raises it
     when the port is unplugged. Leaving closes the descriptor, once, also when cancelled. `dtr` and `rts` set these
     lines at the opening; None leaves them to the driver, which raises both.
@@ -139,7 +146,7 @@ class SerialPort:
 
     def _open(self) -> serial.Serial:
         """Open the port. Raises DeviceError. May block: some drivers talk to the device here."""
-        port = serial.Serial(
+        port = _Port(
             baudrate=self._baudrate,
             bytesize=self._bytesize,
             parity=self._parity,

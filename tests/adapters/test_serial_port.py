@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import threading
+import tty
 from pathlib import Path
 
 import pytest
@@ -366,3 +367,22 @@ async def test_after_settling_a_board_is_read(tmp_path: Path) -> None:
             await notes.until(lambda: device.state == "online")
             cable.write(b'{"n": 1}\n')
             await notes.until(lambda: notes.of("d") == [{"n": 1}])
+
+
+async def test_what_was_said_before_the_opening_is_read() -> None:
+    """A device that speaks as soon as it is plugged in is heard, although the gateway opens the port a moment later."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    try:
+        os.write(master, b"t=1\nt=2\n")
+        async with SerialPort(os.ttyname(slave)) as port:
+            os.write(master, b"t=3\n")
+            heard = b""
+            async for chunk in port:
+                heard += chunk
+                if len(heard) >= 12:
+                    break
+        assert heard == b"t=1\nt=2\nt=3\n"
+    finally:
+        os.close(master)
+        os.close(slave)
