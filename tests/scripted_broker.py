@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -50,6 +51,7 @@ class ScriptedBroker:
         self.granted: Callable[[str, int], int] = lambda name, qos: qos  # asked for each subscription
         self.connack = Properties()  # of the CONNACK in MQTT 5
         self.after_connack = b""  # bytes sent in the same write as CONNACK
+        self.receive_buffer: int | None = None  # of the sockets of new connections, in bytes
         # What has happened.
         self.published: list[tuple[str, bytes, int, bool]] = []  # topic, payload, QoS, retain
         self.connects: list[Connect] = []
@@ -192,6 +194,9 @@ class ScriptedBroker:
 
     def _came(self, client: _Client) -> None:
         self._clients.append(client)
+        if self.receive_buffer:
+            sock = client.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
         if self._frozen or self.mute_after == "accept":
             client.transport.pause_reading()
         self._happened()
@@ -203,53 +208,52 @@ class ScriptedBroker:
             self.wills.append(client.will)
         self._happened()
 
-    def _take(self, client: _Client, packet: Packet) -> bytes:
-        """Return the answer to a packet."""
+    def _take(self, client: _Client, packet: Packet) -> None:
         match packet:
             case Connect():
-                return self._welcome(client, packet)
+                self._welcome(client, packet)
             case Publish():
-                return self._publish(client, packet)
+                self._publish(client, packet)
             case Subscribe():
                 self.subscribes.append(packet)
-                if self.mute_subscribes:
-                    return b""
-                granted = tuple(self.granted(one.filter, one.qos) for one in packet.subscriptions)
-                return encode(Suback(packet.packet_id, granted), client.level)
+                if not self.mute_subscribes:
+                    granted = tuple(self.granted(one.filter, one.qos) for one in packet.subscriptions)
+                    client.say(encode(Suback(packet.packet_id, granted), client.level))
             case Pingreq():
                 self.pings += 1
-                return b"" if self.mute_pings else encode(Pingresp(), client.level)
+                if not self.mute_pings:
+                    client.say(encode(Pingresp(), client.level))
             case Disconnect():
                 self.disconnects.append(packet)
                 client.will = None
-                client.transport.close()
-        return b""
+                client.close()
 
-    def _welcome(self, client: _Client, packet: Connect) -> bytes:
+    def _welcome(self, client: _Client, packet: Connect) -> None:
         self.connects.append(packet)
         client.level = packet.level
-        if self.mute_after == "connect":
-            return b""
-        if self.close_on_connect or (packet.level not in self.levels and self.unsupported is None):
-            client.transport.close()
-            return b""
-        if packet.level not in self.levels:
-            return self.unsupported or b""
-        if self.refuse is not None:
-            return encode(Connack(reason=self.refuse), packet.level)
-        client.will = packet.will
         properties = self.connack if packet.level >= 5 else Properties()
-        return encode(Connack(properties=properties), packet.level) + self.after_connack
+        if self.mute_after == "connect":
+            return
+        if self.close_on_connect or (packet.level not in self.levels and self.unsupported is None):
+            client.close()
+        elif packet.level not in self.levels:
+            client.say(self.unsupported or b"")
+        elif self.refuse is not None:
+            client.say(encode(Connack(reason=self.refuse), packet.level))
+        else:
+            client.will = packet.will
+            client.say(encode(Connack(properties=properties), packet.level) + self.after_connack)
 
-    def _publish(self, client: _Client, packet: Publish) -> bytes:
+    def _publish(self, client: _Client, packet: Publish) -> None:
         self.published.append((packet.topic, packet.payload, packet.qos, packet.retain))
         if not packet.qos:
-            return b""
-        answer = encode(Puback(packet.packet_id, self.puback_reason(packet) if client.level >= 5 else 0), client.level)
+            return
+        reason = self.puback_reason(packet) if client.level >= 5 else 0
+        answer = encode(Puback(packet.packet_id, reason), client.level)
         if self.hold_acks:
             self._held.append((client, answer))
-            return b""
-        return answer
+        else:
+            client.say(answer)
 
 
 class _Client(asyncio.Protocol):
@@ -261,6 +265,21 @@ class _Client(asyncio.Protocol):
         self.will: Will | None = None
         self.framer = Framer(1 << 24)
         self.transport: asyncio.Transport
+        self._said: list[bytes] = []
+
+    def say(self, data: bytes) -> None:
+        """Answer, together with what else this read is answered."""
+        self._said.append(data)
+
+    def close(self) -> None:
+        """Close when everything said so far is written."""
+        self._flush()
+        self.transport.close()
+
+    def _flush(self) -> None:
+        if self._said:
+            self.transport.write(b"".join(self._said))
+            self._said.clear()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -269,14 +288,13 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            answers = [
-                self.broker._take(self, decode(first, body, self.level)) for first, body in self.framer.feed(data)
-            ]
+            for first, body in self.framer.feed(data):
+                self.broker._take(self, decode(first, body, self.level))
         except ProtocolError as error:
             self.broker.errors.append(error)
             self.transport.abort()
             return
-        self.transport.write(b"".join(answers))
+        self._flush()
         self.broker._happened()
 
     def connection_lost(self, exc: Exception | None) -> None:

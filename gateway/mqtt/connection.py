@@ -171,8 +171,8 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         early, self._early = self._early, []
         self._handle(early)
-        if self._transport is not None and self._open:
-            self._transport.resume_reading()
+        if self._transport is not None:
+            self._transport.resume_reading()  # when closed by now as well: it waits for the broker's end
 
     # -- what the transport calls
 
@@ -236,6 +236,8 @@ class Connection(asyncio.Protocol):
                         answer.set_result(list(event.reasons))
                 case Pingresp():
                     self._watch.pinged = None
+                    if self._watch.keep_alive:
+                        self._arm(self._watch.sent + self._watch.keep_alive)
                     if self._pong is not None:
                         self._pong.set_result(None)
                         self._pong = None
@@ -345,7 +347,7 @@ class Connection(asyncio.Protocol):
 
     def _arm(self, when: float) -> None:
         """Have a look at `when`, or before. An earlier look arms the timer again, so sending does not have to."""
-        if when < self._due:
+        if self._open and when < self._due:
             if self._timer is not None:
                 self._timer.cancel()
             self._due = when
