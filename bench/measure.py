@@ -15,6 +15,7 @@ from typing import NamedTuple
 from bench.rig import Broker, Child, Counter, Tty, find, free_port, reading
 from bench.senders import SENDERS, TOPIC, gateway
 
+PAUSE = 0.001  # seconds that the counter lets pass after each read, where it is not latency that is measured
 DISK = "/var/tmp"  # where the outbox lies; /tmp may be in memory
 
 
@@ -53,14 +54,14 @@ def counted(name: str, counter: Counter, count: int) -> dict[str, float]:
 
 
 @contextmanager
-def bench(name: str, count: int) -> Iterator[tuple[Tty, Child, Counter]]:
+def bench(name: str, count: int, pause: float) -> Iterator[tuple[Tty, Child, Counter]]:
     """Set up a broker, a line, the sender of that name, and a counter that expects `count` readings."""
     with (
         tempfile.TemporaryDirectory(dir=DISK) as folder,
         Broker(Path(folder), free_port()) as broker,
         Tty() as line,
         SENDERS[name](Path(folder), line, broker.port) as sender,
-        Counter(broker.port, count) as counter,
+        Counter(broker.port, count, pause) as counter,
     ):
         yield line, sender, counter
 
@@ -68,7 +69,7 @@ def bench(name: str, count: int) -> Iterator[tuple[Tty, Child, Counter]]:
 def full_speed(name: str, count: int) -> Full:
     """Write `count` readings as fast as the line takes them."""
     lines = b"".join(reading(n) for n in range(count))
-    with bench(name, count) as (line, sender, counter):
+    with bench(name, count, PAUSE) as (line, sender, counter):
         before = sender.cpu
         start = time.monotonic()
         writer = line.flood(lines)
@@ -80,7 +81,7 @@ def full_speed(name: str, count: int) -> Full:
 
 def calm(name: str, count: int, rate: float) -> Calm:
     """Write `count` readings, `rate` a second."""
-    with bench(name, count) as (line, sender, counter):
+    with bench(name, count, 0.0) as (line, sender, counter):
         before = sender.cpu
         line.trickle(count, rate)
         result = counted(name, counter, count)
@@ -100,7 +101,7 @@ def drain_gateway(count: int) -> Drain:
         while child.figures(20)["uplinks"]["local"]["waiting"] < count:
             pass
         child.process.send_signal(signal.SIGSTOP)  # until the counter is subscribed
-        with Broker(Path(folder), port), Counter(port, count) as counter:
+        with Broker(Path(folder), port), Counter(port, count, PAUSE) as counter:
             before = child.cpu
             child.process.send_signal(signal.SIGCONT)
             result = counted("sensor-gateway", counter, count)
@@ -119,7 +120,7 @@ def drain_mosquitto_pub(count: int) -> Drain:
     with (
         tempfile.TemporaryDirectory(dir=DISK) as folder,
         Broker(Path(folder), free_port()) as broker,
-        Counter(broker.port, count) as counter,
+        Counter(broker.port, count, PAUSE) as counter,
         Child(*command, str(broker.port), stdin=subprocess.PIPE) as sender,
     ):
         pipe = sender.process.stdin

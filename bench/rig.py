@@ -116,9 +116,9 @@ class Broker(Child):
 class Counter(Child):
     """The subscriber, ready when the block is entered."""
 
-    def __init__(self, port: int, count: int) -> None:
-        """Count `count` readings at the broker on `port`."""
-        command = (sys.executable, "-m", "bench.subscriber", str(port), str(count))
+    def __init__(self, port: int, count: int, pause: float) -> None:
+        """Count `count` readings at the broker on `port`, with `pause` seconds after each read."""
+        command = (sys.executable, "-m", "bench.subscriber", str(port), str(count), str(pause))
         super().__init__(*command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:

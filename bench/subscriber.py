@@ -1,8 +1,10 @@
-"""The counter at the far end: `python -m bench.subscriber PORT COUNT` says "ready", and then what arrived and when.
+"""The counter at the far end: `python -m bench.subscriber PORT COUNT PAUSE`.
 
-It must never be the bottleneck: it keeps the bytes as they come from a raw socket, with the time of each read, and
-takes them apart only when everything is there. It subscribes at QoS 0, so that it has nothing to answer; that the
-messages are published at QoS 1 is a matter between their sender and the broker.
+It says "ready" when it is subscribed, and in the end what arrived and when. It must never be the bottleneck: it keeps
+the bytes as they come from a raw socket, with the time of each read, and takes them apart only when everything is
+there. At full speed it pauses after each read, so that it is not woken for each message and takes no core away from
+those that are measured. It subscribes at QoS 0, so that it has nothing to answer; that the messages are published at
+QoS 1 is a matter between their sender and the broker.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def subscribe(port: int) -> socket.socket:
     return link
 
 
-def collect(link: socket.socket, count: int) -> list[tuple[int, bytes]]:
+def collect(link: socket.socket, count: int, pause: float) -> list[tuple[int, bytes]]:
     """Keep what comes, with its monotonic nanoseconds, until `count` readings are there or nothing comes any more."""
     chunks: list[tuple[int, bytes]] = []
     arrived, rest = 0, b""
@@ -57,6 +59,8 @@ def collect(link: socket.socket, count: int) -> list[tuple[int, bytes]]:
         link.settimeout(PATIENCE)
         arrived += (rest + chunk).count(MARK)
         rest = chunk[-len(MARK) + 1 :]
+        if pause:
+            time.sleep(pause)
     return chunks
 
 
@@ -87,9 +91,10 @@ def take_apart(chunks: list[tuple[int, bytes]]) -> dict[str, object]:
 
 def main() -> None:
     """Count until everything has arrived, and print the result as one line of JSON."""
-    link = subscribe(int(sys.argv[1]))
+    port, count, pause = sys.argv[1:]
+    link = subscribe(int(port))
     print("ready", flush=True)
-    print(json.dumps(take_apart(collect(link, int(sys.argv[2])))), flush=True)
+    print(json.dumps(take_apart(collect(link, int(count), float(pause)))), flush=True)
 
 
 if __name__ == "__main__":
