@@ -82,7 +82,7 @@ def _duration(value: Any, info: ValidationInfo) -> float:
         if _is_code(info):
             return float(value)
         raise _refusal("duration", f'{value} is not a duration; write "{duration_text(value)}"')
-    raise _refusal("duration", f"is not a duration; {_DURATION_HINT}")
+    raise _refusal("duration", f"not a duration; {_DURATION_HINT}")
 
 
 def _size(value: Any, info: ValidationInfo) -> int:
@@ -95,7 +95,7 @@ def _size(value: Any, info: ValidationInfo) -> int:
         if _is_code(info):
             return value
         raise _refusal("size", f'{value} is not a size; write "{size_text(value)}"')
-    raise _refusal("size", f"is not a size; {_SIZE_HINT}")
+    raise _refusal("size", f"not a size; {_SIZE_HINT}")
 
 
 def _refusal(kind: LiteralString, message: str) -> PydanticCustomError:

@@ -21,7 +21,7 @@ def summary(file: Path, config: Config) -> Text:
     commits = f"written every {duration_text(outbox.commit_interval)}" if outbox.commit_interval else "written at once"
     rows = [
         ("gateway", config.gateway.id, f"publishes under {config.gateway.base}/{config.gateway.id}"),
-        ("outbox", str(outbox.path), f"at most {size_text(outbox.max_size)}, {commits}"),
+        ("outbox", f"{size_text(outbox.max_size)} at most", f"{commits} to {outbox.path}"),
     ]
     for name, uplink in config.uplinks.items():
         rows.append(("uplink", name, ", then ".join(broker.url for broker in uplink.brokers)))

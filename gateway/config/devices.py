@@ -12,7 +12,7 @@ from gateway.config.files import header
 from gateway.config.models import Config, Device, DeviceKeys
 from gateway.config.names import DeviceName
 from gateway.config.problems import did_you_mean
-from gateway.config.words import Finding, findings
+from gateway.config.words import Finding, findings, without_secrets
 
 if TYPE_CHECKING:
     from gateway.adapter import Adapter
@@ -81,7 +81,8 @@ def _adapter(
         # As JSON, in which a list can become a tuple and a string a path, although nothing else is converted.
         return cls.model_validate_json(json.dumps(own, default=str), strict=True, context=surroundings), []
     except ValidationError as error:
-        return None, findings(error.errors(include_url=False), own, cls, below=here[:-1], more_keys=_COMMON)
+        found = findings(error.errors(include_url=False), own, cls, below=here[:-1], more_keys=_COMMON)
+        return None, [finding._replace(message=without_secrets(finding.message, own)) for finding in found]
 
 
 def duplicates(devices: dict[str, Device], document: Document) -> list[Finding]:

@@ -32,8 +32,7 @@ def load(path: pathlib.Path, *, environ: Mapping[str, str] = os.environ) -> Conf
     found += found_elsewhere
     problems = set(document.problems)
     for finding in [*found, *duplicates(devices, document)]:
-        # What is missing may be in what could not be read.
-        if finding.kind != "missing" or not document.problems:
+        if not document.problems or _is_sure(finding, document.data):
             problems.add(document.problem(finding.path, finding.message, at_key=finding.at_key))
     if problems or config is None:
         last = len(document.order)
@@ -58,7 +57,7 @@ def _validated(data: dict[str, Any], surroundings: Surroundings) -> tuple[Config
         found += [f for f in fresh if f not in found]
         unknown |= {f.path[:-1] for f in new if f.kind == "unknown"}
         wrong = {f.path[:3] if f.path[0] == "uplinks" else f.path[:2] for f in new if f.kind != "missing"} - pruned
-        wrong = {path for path in wrong if _is_in(data, path) and path not in {("gateway",), ("outbox",)}}
+        wrong = {path for path in wrong if _is_in(data, path)}
         if not wrong:
             return None, found
         data = copy.deepcopy(data)
@@ -74,6 +73,13 @@ def _stands(conflict: Finding, data: Any, pruned: set[Path], unknown: set[Path])
         return False
     misspelt = any(key[:-1] in unknown for key in conflict.keys)
     return not misspelt or all(_is_in(data, key) for key in conflict.keys)
+
+
+def _is_sure(finding: Finding, data: Any) -> bool:
+    """Return whether a finding holds whatever may be in the lines that could not be read."""
+    if finding.kind == "conflict":
+        return bool(finding.keys) and all(_is_in(data, key) for key in finding.keys)
+    return finding.kind != "missing"
 
 
 def _is_in(data: Any, path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from pydantic import BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
 
-from gateway.config.problems import did_you_mean, refuse
+from gateway.config.problems import refuse
 
 _KINDS = ("credential", "file", "env")
 _THREE_WAYS = '{ credential = "NAME" }, { file = "/path" } or { env = "NAME" }'
@@ -47,7 +47,7 @@ def _read(value: Any, info: ValidationInfo) -> SecretStr:
         raise refuse("secret", f"a secret does not stand in the config itself; write {_THREE_WAYS}")
     for key in value:
         if key not in _KINDS:
-            raise refuse("secret", f'unknown key "{key}"{did_you_mean(key, _KINDS)}; write {_THREE_WAYS}')
+            raise refuse("secret", f'unknown key "{key}"; write {_THREE_WAYS}')
     if len(value) != 1:
         raise refuse("secret", f"write exactly one of {_THREE_WAYS}")
     ((kind, name),) = value.items()
@@ -71,22 +71,19 @@ def _from_credential(name: str, environ: Mapping[str, str]) -> SecretStr:
             f'credential "{name}": there is no $CREDENTIALS_DIRECTORY, so this is not running under systemd with '
             f"LoadCredential={name}:/path/to/file in the unit; outside of systemd use {{ file = }} or {{ env = }}",
         )
-    path = Path(directory, name)
-    if not path.exists():
-        raise refuse(
-            "secret",
-            f'credential "{name}" was not passed by systemd; add LoadCredential={name}:/path/to/file to the unit',
-        )
-    return _from_file(path, f'credential "{name}"')
+    missing = f"was not passed by systemd; add LoadCredential={name}:/path/to/file to the unit"
+    return _from_file(Path(directory, name), f'credential "{name}"', missing)
 
 
-def _from_file(path: Path, what: str) -> SecretStr:
+def _from_file(path: Path, what: str, missing: str = "does not exist") -> SecretStr:
     try:
         # A pipe or a device would be read for ever, or take something away from who waits for it.
         if not stat.S_ISREG(path.stat().st_mode):
             raise refuse("secret", f"{what} is not a regular file")
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        raise refuse("secret", f"{what} {missing}") from None
     except PermissionError:
         raise refuse(
             "secret",

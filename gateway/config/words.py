@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, g
 
 from pydantic import BaseModel
 
-from gateway.config.files import inside
+from gateway.config.files import header, inside
 from gateway.config.problems import did_you_mean
 from gateway.units import duration_text, size_text
 
@@ -72,7 +72,7 @@ def findings(
         for finding in _put(error, data, model, below, more_keys):
             place = (finding.path, finding.message if finding.kind == "conflict" else finding.kind)
             found[place] = _joined(found[place], finding) if place in found else finding
-    return [finding._replace(message=_without_secrets(finding.message, data)) for finding in found.values()]
+    return list(found.values())
 
 
 def _joined(one: Finding, other: Finding) -> Finding:
@@ -111,7 +111,17 @@ def _put(
     else:
         key = next((part for part in reversed(path) if isinstance(part, str)), None)
         sentence = _sentence(error, None if key is not None and _COULD_BE_SECRET.search(key) else raw)
-        yield Finding(here, "value", f"{key or inside(here)}: {sentence}")
+        if path:
+            is_table = sentence.startswith("must be a table") and len(here) == 2
+            yield Finding(here, "value", f"{key}: {sentence}{f'; write {header(here)}' if is_table else ''}")
+        else:
+            yield Finding((*here, *_spoken_of(sentence, raw)), "conflict", f"{header(here)}: {sentence}")
+
+
+def _spoken_of(sentence: str, table: Any) -> Path:
+    """Return the key that a judgement on a whole table begins with, if it stands in the table."""
+    first = sentence.split(" ", 1)[0].rstrip(":")
+    return (first,) if isinstance(table, Mapping) and first in table else ()
 
 
 def _missing(path: Path) -> str:
@@ -139,9 +149,8 @@ def _sentence(error: ErrorDetails, raw: Any) -> str:
         return f"must be {words} {_bound(context[name], raw)}"
     if kind == "literal_error":
         choices = [choice.replace("'", '"') for choice in re.split(r", | or ", str(context["expected"]))]
-        known = [choice.strip('"') for choice in choices]
         wanted = " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
-        return f"must be {wanted}{_shown(raw)}{did_you_mean(raw, known) if isinstance(raw, str) else ''}"
+        return f"must be {wanted}{_shown(raw)}{_choice(raw, choices)}"
     if kind in ("too_short", "string_too_short"):
         return "must not be empty" if not raw else f"must have at least {context.get('min_length')} entries"
     if kind == "string_too_long":
@@ -161,11 +170,19 @@ def _sentence(error: ErrorDetails, raw: Any) -> str:
     return re.sub(r"^Input should be", "must be", error["msg"]).rstrip(".")
 
 
+def _choice(raw: Any, choices: Sequence[str]) -> str:
+    """Return which of the choices was meant: the same with or without quotes, or one that looks like it."""
+    if isinstance(raw, str):
+        same = f"; write {raw} without quotes" if raw in choices else ""
+        return same or did_you_mean(raw, [choice.strip('"') for choice in choices if choice.startswith('"')])
+    return f'; write "{raw}" in quotes' if f'"{raw}"' in choices else ""
+
+
 def _bound(bound: Any, raw: Any) -> str:
     """Write a bound as its value is written: as a duration, a size or a number."""
     if isinstance(raw, str):
         return size_text(int(bound)) if raw.endswith("B") else duration_text(float(bound))
-    return str(bound)
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
 
 def _shown(raw: Any) -> str:
@@ -264,7 +281,7 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _without_secrets(message: str, data: Any) -> str:
+def without_secrets(message: str, data: Any) -> str:
     """Take out of a message whatever could be a secret in `data`: adapters write messages of their own."""
     for secret in sorted(_secrets(data), key=len, reverse=True):
         message = message.replace(secret, "***")

@@ -1,0 +1,225 @@
+"""The `[uplinks.<name>]` tables: brokers, credentials, TLS, and how a link is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+
+from gateway.config.names import TopicTemplate
+from gateway.config.problems import Conflict, did_you_mean, refuse, refuse_together
+from gateway.config.secret import Secret
+from gateway.config.section import ReadableFile, Section, Text
+from gateway.mqtt.options import Address
+from gateway.units import DURATION_PATTERN, Duration, duration_text
+
+FORMATS = ("json",)
+
+
+def _failback(value: Any) -> Any:
+    return None if value == "never" else value
+
+
+def _url(url: str) -> str:
+    """Check a broker's URL. One that could carry a password is refused before anything can repeat it."""
+    if not url.startswith("unix:") and ("@" in url or "?" in url):
+        raise refuse(
+            "url",
+            "a URL is shown in logs, so no user name or password in it; use the keys username and password",
+        )
+    try:
+        return str(Address.parse(url))
+    except ValueError as error:
+        raise refuse("url", str(error)) from None
+
+
+def _qos(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for 0 and 1
+        raise refuse("qos", "must be 0 or 1, not true or false")
+    if value == 2:
+        raise refuse("qos", "QoS 2 is not supported yet; write 1, or 0")
+    return value
+
+
+def _format(value: str) -> str:
+    if value not in FORMATS:
+        raise refuse(
+            "format", f'unknown format "{value}"{did_you_mean(value, FORMATS)} (there is: {", ".join(FORMATS)})'
+        )
+    return value
+
+
+BrokerUrl: TypeAlias = Annotated[
+    str, AfterValidator(_url), WithJsonSchema({"type": "string", "pattern": r"^(mqtts?://[^/@?]+|unix:.+)$"})
+]
+Failback: TypeAlias = Annotated[
+    Duration | None,
+    BeforeValidator(_failback),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"const": "never"}]}),
+]
+Qos: TypeAlias = Annotated[Literal[0, 1], BeforeValidator(_qos)]
+Format: TypeAlias = Annotated[str, AfterValidator(_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
+Protocol: TypeAlias = Literal["auto", "3.1", "3.1.1", "5"]
+
+
+class TlsSection(Section):
+    """How a broker behind mqtts:// is recognised, and how this gateway proves who it is."""
+
+    ca: ReadableFile | None = Field(
+        default=None,
+        description="PEM file of the authority that signed the broker's certificate. Default: the system's.",
+    )
+    certificate: ReadableFile | None = Field(
+        default=None, description="PEM file of this gateway's own certificate, where the broker asks for one."
+    )
+    key: ReadableFile | None = Field(
+        default=None, description="PEM file of the private key, unless it is in the certificate's file."
+    )
+    key_password: Secret | None = Field(default=None, description="Password of the private key.")
+    insecure: bool = Field(
+        default=False, description="Accept any certificate of any broker: for trying things out, never for use."
+    )
+    server_name: Text | None = Field(
+        default=None, description="Name that the broker's certificate must carry. Default: the host in the URL."
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> TlsSection:
+        conflicts = [
+            Conflict((key,), (key, "certificate"), f"{key} needs certificate beside it")
+            for key in ("key", "key_password")
+            if getattr(self, key) is not None and self.certificate is None
+        ]
+        if conflicts:
+            raise refuse_together(conflicts)
+        return self
+
+
+class BrokerSection(Section):
+    """One broker of an uplink, written as a table: what it does not say, its uplink says."""
+
+    url: BrokerUrl = Field(description="mqtt://host:1883, mqtts://host:8883 or unix:///path.")
+    username: Text | None = Field(default=None, description="User name at this broker.")
+    password: Secret | None = Field(default=None, description="Password at this broker.")
+    tls: TlsSection | None = Field(default=None, description="TLS for this broker.")
+    protocol: Protocol | None = Field(default=None, description="MQTT version that this broker speaks.")
+    client_id: Text | None = Field(default=None, description="Client identifier at this broker.")
+
+    @property
+    def address(self) -> Address:
+        """The URL, taken apart."""
+        return Address.parse(self.url)
+
+    @model_validator(mode="after")
+    def _together(self) -> BrokerSection:
+        if self.tls is not None and self.address.scheme != "mqtts":
+            raise refuse_together(
+                [Conflict(("tls",), ("tls", "url"), f"tls is for mqtts:// brokers, and this one is {self.url}")]
+            )
+        return self
+
+
+def _broker(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"url": value}
+    if isinstance(value, dict):
+        return value
+    raise refuse("broker", 'must be a URL such as "mqtt://host", or a table with url')
+
+
+Broker: TypeAlias = Annotated[BrokerSection, BeforeValidator(_broker)]
+
+
+class UplinkSection(Section):
+    """One destination: it carries the outbox to one of its brokers."""
+
+    brokers: list[Broker] = Field(
+        min_length=1, description="In order of preference; each a URL, or a table with url and keys of its own."
+    )
+    protocol: Protocol = Field(default="auto", description='MQTT version. "auto" tries 5, then 3.1.1.')
+    username: Text | None = Field(default=None, description="User name at the brokers.")
+    password: Secret | None = Field(default=None, description="Password at the brokers.")
+    client_id: Text | None = Field(
+        default=None, description="Client identifier. Default: derived from this machine and the uplink's name."
+    )
+    qos: Qos = Field(
+        default=1,
+        description="1: a reading is kept until the broker has acknowledged it. 0: until it is written to the socket.",
+    )
+    topic: TopicTemplate = Field(
+        default="{base}/{gateway}/{device}",
+        description="Topic of a reading, of {base}, {gateway}, {device} and {uplink}.",
+    )
+    format: Format = Field(default="json", description="Format of the payload.")
+    window: int = Field(default=1000, ge=1, le=65535, description="Readings sent and not yet acknowledged, at most.")
+    keep_alive: Duration = Field(
+        default=30.0, ge=1, le=65535, description="A link that was silent for this long is asked for a sign of life."
+    )
+    ack_timeout: Duration = Field(
+        default=5.0, ge=0.1, description="A link that has not acknowledged a reading for this long is given up."
+    )
+    connect_timeout: Duration = Field(
+        default=5.0, ge=0.1, description="The longest that connecting to one broker may take, from name to CONNACK."
+    )
+    reconnect_min: Duration = Field(
+        default=0.5,
+        ge=0.01,
+        description="Ceiling of the random delay before the first new attempt; it doubles each time.",
+    )
+    reconnect_max: Duration = Field(default=10.0, ge=0.01, description="The longest delay before a new attempt.")
+    failback: Failback = Field(
+        default=30.0,
+        ge=0,
+        description='A better broker must have been good for this long before it is used again; "never": stay.',
+    )
+    tls: TlsSection | None = Field(
+        default=None, description="TLS for the mqtts:// brokers. Without it: the system's authorities."
+    )
+
+    @property
+    def endpoints(self) -> tuple[BrokerSection, ...]:
+        """The brokers in order of preference, complete: with what the uplink says where they are silent.
+
+        User name and password go together: a broker that names one of its own gets neither from the uplink.
+        """
+        return tuple(self._complete(broker) for broker in self.brokers)
+
+    def _complete(self, broker: BrokerSection) -> BrokerSection:
+        own = broker.username is not None or broker.password is not None
+        tls = self.tls if broker.address.scheme == "mqtts" else None
+        return broker.model_copy(
+            update={
+                "username": broker.username if own else self.username,
+                "password": broker.password if own else self.password,
+                "tls": broker.tls or tls,
+                "protocol": broker.protocol or self.protocol,
+                "client_id": broker.client_id or self.client_id,
+            }
+        )
+
+    @model_validator(mode="after")
+    def _together(self) -> UplinkSection:
+        conflicts = []
+        seen: list[Address] = []
+        for index, broker in enumerate(self.brokers):
+            if broker.address in seen:
+                conflicts.append(
+                    Conflict(("brokers", index), ("brokers",), f"brokers: {broker.address} is listed twice")
+                )
+            seen.append(broker.address)
+        if self.tls is not None and not any(address.scheme == "mqtts" for address in seen):
+            conflicts.append(
+                Conflict(("tls",), ("tls", "brokers"), "tls is for mqtts:// brokers, and this uplink has none")
+            )
+        if self.reconnect_max < self.reconnect_min:
+            lower, upper = duration_text(self.reconnect_min), duration_text(self.reconnect_max)
+            words = f"reconnect_min ({lower}) must not be more than reconnect_max ({upper})"
+            conflicts.append(Conflict(("reconnect_min",), ("reconnect_min", "reconnect_max"), words))
+        for index, (broker, endpoint) in enumerate(zip(self.brokers, self.endpoints, strict=True)):
+            if endpoint.password is not None and endpoint.username is None and endpoint.protocol in ("3.1", "3.1.1"):
+                words = f"password needs username beside it: MQTT {endpoint.protocol} cannot send it alone"
+                at = ("brokers", index, "password") if broker.password else ("password",)
+                conflicts.append(Conflict(at, ("brokers", "password"), words))
+        if conflicts:
+            raise refuse_together(conflicts)
+        return self
