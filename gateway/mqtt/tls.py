@@ -23,7 +23,6 @@ _REASONS = {
     "SSLV3_ALERT_BAD_CERTIFICATE": "the broker does not take the client certificate",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client certificate has expired",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "the broker refused the handshake; it may ask for a client certificate",
-    "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
 }
 
 
@@ -54,23 +53,25 @@ def context(tls: Tls) -> ssl.SSLContext:
 
 
 def _load_own(made: ssl.SSLContext, tls: Tls, certificate: str) -> None:
-    # Without a function here, OpenSSL would ask for the password on the terminal.
-    password = tls.key_password or ""
+    asked = False
+
+    def password() -> str:
+        # Without this function, OpenSSL would ask for the password on the terminal.
+        nonlocal asked
+        asked = True
+        return tls.key_password or ""
+
+    files = f"{certificate}, {tls.key}" if tls.key else certificate
     try:
-        made.load_cert_chain(certificate, tls.key, lambda: password)
-    except ssl.SSLError as error:
-        if error.reason in _REASONS:
-            raise _wrong(f"{_REASONS[error.reason]} ({tls.key or certificate}, {certificate})") from error
-        about = "the key's password is wrong" if tls.key_password else "the key has a password"
-        hint = (
-            "no certificate and key (PEM) can be read from"
-            if error.reason in ("NO_START_LINE", None)
-            else f"{about}, or the file is damaged:"
-        )
-        raise _wrong(f"{hint} {certificate}" + (f", {tls.key}" if tls.key else "")) from error
-    except OSError as error:
-        # Python says so when a password is refused by its rules, such as one of more than 1024 bytes.
-        raise _wrong(f"{certificate}: {error}") from error
+        made.load_cert_chain(certificate, tls.key, password)
+    except (OSError, ValueError) as error:
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            words = "the key does not belong to the certificate"
+        elif asked:
+            words = "the key's password is wrong" if tls.key_password else "the key has a password, and none is given"
+        else:
+            words = "no certificate and key (PEM) can be read from the file"
+        raise _wrong(f"{words}: {files}") from error
 
 
 def _readable(what: str, path: str | None) -> None:
@@ -96,7 +97,7 @@ def failure_in_words(error: Exception, name: str = "") -> str:
     if isinstance(error, ssl.SSLError) and reason:
         return f"TLS: {_REASONS.get(reason, reason.replace('_', ' ').lower())}"
     if isinstance(error, ConnectionError):
-        return "TLS: the broker closed the connection during the handshake"
+        return "TLS: the broker closed the connection during the handshake; is TLS spoken on this port?"
     return f"TLS: {getattr(error, 'strerror', None) or error}"
 
 

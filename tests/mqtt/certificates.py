@@ -1,0 +1,48 @@
+"""A small public key infrastructure, made by the openssl command."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from pathlib import Path
+
+CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+
+
+def openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=20)
+
+
+class Authority:
+    """A CA in a folder, which signs certificates for brokers and clients."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.ca = folder / "ca.crt"
+        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        whom = ("-subj", f"/CN={folder.name}")
+        openssl(
+            "req", "-x509", *CURVE, "-nodes", "-days", 2, *whom, *usage, "-keyout", folder / "ca.key", "-out", self.ca
+        )
+
+    def sign(self, name: str, names: str = "IP:127.0.0.1", days: int = 2, password: str = "") -> tuple[Path, Path]:
+        """Make a certificate for these subject alternative names, and return the files of certificate and key."""
+        key, request = self.folder / f"{name}.key", self.folder / f"{name}.csr"
+        certificate, extensions = self.folder / f"{name}.crt", self.folder / f"{name}.ext"
+        extensions.write_text(f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\n")
+        locked = ("-passout", f"pass:{password}") if password else ("-nodes",)
+        openssl("req", *CURVE, *locked, "-subj", f"/CN={name}", "-keyout", key, "-out", request)
+        signer = ("-CA", self.ca, "-CAkey", self.folder / "ca.key", "-CAcreateserial")
+        openssl("x509", "-req", "-in", request, *signer, "-days", days, "-extfile", extensions, "-out", certificate)
+        return certificate, key
+
+
+def server(certificate: tuple[Path, Path], clients: Path | None = None) -> ssl.SSLContext:
+    """Return a broker's context; with `clients`, only clients that this CA has signed get in."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(*certificate)
+    if clients is not None:
+        made.verify_mode = ssl.CERT_REQUIRED
+        made.load_verify_locations(clients)
+    return made
