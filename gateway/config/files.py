@@ -192,16 +192,24 @@ def _where(error: tomllib.TOMLDecodeError, text: str) -> Place:
 
 def _fault(error: tomllib.TOMLDecodeError, text: str, line: int, col: int) -> tuple[Place, str]:
     said = re.sub(r" \(at [^()]*\)$", "", str(error))
-    if said.startswith("Cannot "):
-        # Nothing worse than a key that is written twice: the text up to here can be scanned for the first one.
-        found = positions.scan("\n".join(text.split("\n")[:line]) + "\n")
-        path, mark = found[-1]
-        first = next(mark for known, mark in found if known == path)
-        if first != mark:
-            what = header(path) if said.startswith("Cannot declare") else described(path)
-            return mark.key, f"{what} is defined twice; first at line {first.key.line}"
+    twice = _twice(text, line, is_table=said.startswith("Cannot declare")) if said.startswith("Cannot ") else None
+    if twice:
+        return twice
     words = next((words for start, words in _SYNTAX.items() if said.startswith(start)), said[:1].lower() + said[1:])
     return Place(line, col), words
+
+
+def _twice(text: str, line: int, *, is_table: bool) -> tuple[Place, str] | None:
+    """Return what is defined twice if the text up to this line shows it, with the place of the first."""
+    try:
+        found = positions.scan("\n".join(text.split("\n")[:line]) + "\n")
+    except (ValueError, IndexError):  # the rest of the line, which tomllib has not come to, is wrong as well
+        return None
+    path, mark = found[-1]
+    first = next(mark for known, mark in found if known == path)
+    if first == mark:
+        return None
+    return mark.key, f"{header(path) if is_table else described(path)} is defined twice; first at line {first.key.line}"
 
 
 def _without(text: str, line: int) -> str | None:

@@ -17,7 +17,7 @@ from gateway.config.problems import Conflict, refuse_together
 from gateway.config.secret import surroundings
 from gateway.config.section import FilePath, Section
 from gateway.config.uplinks import BrokerSection, TlsSection, UplinkSection
-from gateway.mqtt.options import Address
+from gateway.mqtt import Address
 from gateway.units import Duration, Size
 
 

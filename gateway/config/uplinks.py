@@ -10,7 +10,7 @@ from gateway.config.names import TopicTemplate
 from gateway.config.problems import Conflict, did_you_mean, refuse, refuse_together
 from gateway.config.secret import Secret
 from gateway.config.section import ReadableFile, Section, Text
-from gateway.mqtt.options import Address
+from gateway.mqtt import Address
 from gateway.units import DURATION_PATTERN, Duration, duration_text
 
 FORMATS = ("json",)
