@@ -97,8 +97,8 @@ def test_run_prints_what_check_prints() -> None:
     assert (done.returncode, done.stderr) == (78, (CASES / f"{name}.txt").read_text())
 
 
-def test_run_imports_neither_typer_nor_rich() -> None:
-    """The service, which runs for months, does not pay for the command line's looks."""
+def test_run_reads_its_config_without_typer_and_rich() -> None:
+    """The way from `run` to a loaded config does not pay for the looks of the other commands."""
     code = "import sys; sys.argv = ['x', 'run', '-c', 'none.toml']; from gateway.cli import main; main(); " + (
         "print(sorted({'typer', 'rich', 'click'} & set(sys.modules)))"
     )
