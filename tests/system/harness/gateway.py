@@ -37,9 +37,13 @@ def configuration(
 ) -> Path:
     """Write a configuration for gateway `gw` with one uplink `cloud`; return its path."""
 
+    def text(value: object) -> str:
+        if isinstance(value, Mapping):
+            return "{ " + ", ".join(f"{key} = {text(each)}" for key, each in value.items()) + " }"
+        return json.dumps(value)  # a string, number, boolean or array of strings is written the same in TOML
+
     def table(name: str, keys: Mapping[str, object]) -> str:
-        # A JSON string, number, boolean or array of strings is written the same in TOML.
-        return f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+        return f"[{name}]\n" + "".join(f"{key} = {text(value)}\n" for key, value in keys.items())
 
     outbox = {"path": str(folder / "outbox.db"), "keep_free": "1MB", **(outbox or {})}
     uplink = {"brokers": list(brokers), "reconnect_min": "100ms", "reconnect_max": "1s", **(uplink or {})}

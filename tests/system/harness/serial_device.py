@@ -129,24 +129,29 @@ class SerialDevice:
         """Wait until all that was written has been read. Raises TimeoutError. Only when it is paused."""
         assert not self._writing
         settled = self.wrote_at[-1] + SETTLED if self.wrote_at else 0.0
-        until(lambda: self._is_empty() and time.monotonic() > settled, seconds, f"{self.name}: everything read")
+        until(lambda: time.monotonic() > settled and self._is_empty(), seconds, f"{self.name}: everything read")
         with self._changed:
             self._empty_at.append(time.monotonic())
+
+    def discard(self) -> None:
+        """Throw away what was written and not read, as if it had never been written. Only when it is paused."""
+        assert not self._writing
+        time.sleep(SETTLED)  # the kernel's, not ours
+        with self._changed:
+            self._rest = b""
+            termios.tcflush(self._slave, termios.TCIFLUSH)
 
     def wait_opened(self, seconds: float) -> None:
         """Throw away what nobody has read, and wait until a gateway has the port open.
 
-        To open a port is to empty its queue, so what is written before that may never be read, and from here on all
-        of it will be. An empty line is the probe: it goes when the port is opened, and means nothing. Only when it is
-        paused; raises TimeoutError.
+        To open a port may be to empty its queue, so what is written before that may never be read, and from here on
+        all of it will be. An empty line is the probe: it goes when the port is opened, and means nothing. Only when it
+        is paused; raises TimeoutError.
         """
-        assert not self._writing
-        with self._changed:
-            self._rest = b""
-            termios.tcflush(self._slave, termios.TCIFLUSH)
-            os.write(self._master, b"\n")
-        until(lambda: not self._is_empty(), 1, f"{self.name}: the probe is in the queue")
-        until(self._is_empty, seconds, f"{self.name}: opened by the gateway")
+        self.discard()
+        os.write(self._master, b"\n")
+        settled = time.monotonic() + SETTLED
+        until(lambda: time.monotonic() > settled and self._is_empty(), seconds, f"{self.name}: opened by the gateway")
 
     def read_at(self, n: int) -> float:
         """Return a clock by which reading `n` had certainly been read; infinity if that was never seen."""
