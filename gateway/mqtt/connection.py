@@ -32,6 +32,7 @@ class Connection(asyncio.Protocol):
         self._options = options
         self._listener = listener
         self._session = Session(options, level)
+        self._hello = self._session.connect()
         self._in_flight = self._session.in_flight
         self._patience = options.ack_timeout + self._in_flight.grain
         self._watch = Watch(options, self._in_flight.grain, self._loop.time())
@@ -181,7 +182,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - every transport of ours reads and writes
         self._transport = transport
         transport.set_write_buffer_limits(high=_MOST_BUFFERED, low=_RESUME_BELOW)
-        transport.write(self._session.connect())
+        transport.write(self._hello)
 
     def data_received(self, data: bytes) -> None:
         """Take what the broker sent."""

@@ -23,8 +23,9 @@ async def connect(
     Every address of the name is tried, each with its share of the time that is left. Protocol "auto" asks for MQTT 5,
     and for 3.1.1 when the broker does not know 5 (CONNACK 0x84 or 0x01) or closes without an answer.
 
-    Raises ConnectError, whose `kind` tells at which step; ConnectRefused when the broker said no. Cancelling leaves
-    nothing open. `resolve` stands in for `socket.getaddrinfo`: it takes (host, port), and may block.
+    Raises ConnectError, whose `kind` tells at which step; ConnectRefused when the broker said no; ValueError for
+    options that MQTT cannot carry. Cancelling leaves nothing open. `resolve` stands in for `socket.getaddrinfo`: it
+    takes (host, port), and may block.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + options.connect_timeout

@@ -96,6 +96,8 @@ def failure_in_words(error: Exception, name: str = "") -> str:
     reason = getattr(error, "reason", None)
     if isinstance(error, ssl.SSLError) and reason:
         return f"TLS: {_REASONS.get(reason, reason.replace('_', ' ').lower())}"
+    if isinstance(error, ValueError):
+        return f"TLS: {name} cannot be the name in a certificate: {error}"
     if isinstance(error, ConnectionError):
         return "TLS: the broker closed the connection during the handshake; is TLS spoken on this port?"
     return f"TLS: {getattr(error, 'strerror', None) or error}"

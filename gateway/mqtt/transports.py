@@ -85,7 +85,8 @@ class Tcp:
                     )
         except ConnectError:
             raise
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            connected.close()  # for a name that cannot be one no transport was made, which would have closed it
             raise ConnectError(tls.failure_in_words(error, self.name), kind="tls") from error
 
     async def _connected(self, until: float) -> socket.socket:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.mqtt.certificates import Authority
+from tests.mqtt.recorder import Recorder
+from tests.scripted_broker import ScriptedBroker
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[ScriptedBroker]:
+    """A broker that does what it is told."""
+    async with ScriptedBroker() as made:
+        yield made
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """Who is told about the link."""
+    return Recorder()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.mqtt import ConnectionLost, Message
+from gateway.mqtt import Address, Connection, ConnectionLost, Message, Options, connect
+from tests.scripted_broker import ScriptedBroker
 
 
 class Recorder:
@@ -62,3 +63,13 @@ class Recorder:
         for condition, holds in self._waiting:
             if not holds.done() and condition():
                 holds.set_result(None)
+
+
+async def dial(broker: ScriptedBroker, recorder: Recorder, **options: object) -> Connection:
+    """Open a link with a scripted broker."""
+    return await connect(Address.parse(broker.url), Options("me", **options), recorder)  # type: ignore[arg-type]
+
+
+def batch(count: int, first: int = 0) -> list[tuple[bytes, bytes, int]]:
+    """Return numbered messages for `publish`, with their numbers as tokens."""
+    return [(b"t/%d" % (n % 7), b"%d" % n, n) for n in range(first, first + count)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,6 @@ from tests.mqtt.recorder import Recorder
 from tests.scripted_broker import UNSUPPORTED_IN_3, UNSUPPORTED_IN_5, ScriptedBroker
 
 QUICK = 0.2  # seconds that a test waits for something that never comes
-
-
-@pytest.fixture
-async def broker() -> AsyncIterator[ScriptedBroker]:
-    async with ScriptedBroker() as made:
-        yield made
 
 
 async def failed(broker: ScriptedBroker | str, timeout: float = 5.0, **options: object) -> ConnectError:
@@ -162,6 +156,16 @@ async def test_another_protocol_is_recognised() -> None:
         error = await failed(f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     assert error.kind == "protocol"
     assert str(error) == "the answer to CONNECT is not MQTT: no packet begins with 0x48"
+
+
+@pytest.mark.parametrize("wrong", [{"username": "a\0"}, {"password": bytes(65_536)}, {"will": Will("", b"", 3)}])
+async def test_options_that_mqtt_cannot_carry_are_a_value_error(
+    broker: ScriptedBroker, wrong: dict[str, object]
+) -> None:
+    """What cannot be said in CONNECT is told before anything is sent, and not as a broker's silence."""
+    with pytest.raises(ValueError):  # noqa: PT011 - the words differ, the rule is one
+        await connect(Address.parse(broker.url), Options("me", **wrong), Recorder())  # type: ignore[arg-type]
+    assert (broker.clients, broker.connects) == (0, [])
 
 
 async def test_nobody_listens(broker: ScriptedBroker) -> None:

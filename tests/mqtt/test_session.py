@@ -114,8 +114,8 @@ def test_a_batch_that_cannot_be_written_takes_nothing(topic: bytes) -> None:
 def test_topics_without_end_do_not_fill_the_memory(level: int) -> None:
     """What is kept ready for the next message of a topic is bounded."""
     made = session(level)
-    for count in range(20):
-        made.publish([(b"%d/%d" % (count, n), bytes(n), 1) for n in range(1000)], 0, False, 0.0)
+    for first in range(0, 6000, 1000):
+        made.publish([(b"t/%d" % n, bytes(n), 1) for n in range(first, first + 1000)], 0, False, 0.0)
     assert len(made._topics) <= 4096
     assert all(len(headers) <= 4096 for headers in made._headers.values())
 
@@ -196,6 +196,29 @@ def test_an_acknowledgement_of_nothing_is_passed_over(level: int) -> None:
     assert made.receive(encode(Puback(known + 1), level) * 5) == []
     assert made.receive(encode(Puback(known + 1), level)) == []
     assert made.receive(b"".join(encode(Puback(one), level) for one in (9, known, known))) == [Acknowledged([0])]
+
+
+@LEVELS
+def test_a_message_that_looks_like_acknowledgements_is_none(level: int) -> None:
+    """The rest of a message is the rest of a message, even if its payload is made of PUBACKs."""
+    made = session(level)
+    payload = b"".join(encode(Puback(one), level) for one in send(made, 5))
+    data = encode(Publish("t", payload), level)
+    begin = len(data) - len(payload)
+    assert made.receive(data[:begin]) == []
+    assert made.receive(data[begin:]) == [Message("t", payload)]
+    assert len(made.in_flight) == 5
+
+
+@pytest.mark.parametrize("among", [0, 5])
+@pytest.mark.parametrize("wire", ["40 02 0000", "40 03 0000 10", "40 03 0000 97"])
+def test_an_acknowledgement_of_identifier_0_is_a_breach(wire: str, among: int) -> None:
+    """No packet has the identifier 0, whichever way its PUBACK is read."""
+    made = session()
+    fine = b"".join(encode(Puback(one, 0x10 if "03" in wire else 0), 5) for one in send(made, among))
+    *told, error = made.receive(fine + bytes.fromhex(wire))
+    assert flat(told) == list(range(among))
+    assert isinstance(error, ProtocolError)
 
 
 def test_a_token_that_nobody_asks_for_takes_room_and_is_not_told() -> None:

@@ -86,6 +86,8 @@ async def test_a_certificate_for_another_name_is_refused(authority: Authority) -
         tls = Tls(ca=str(authority.ca), server_name="other.example")
         link = await connect(Address.parse(broker.url), Options("me", tls=tls), Recorder())
         await link.close()
+        words = await failure(broker.url, Tls(ca=str(authority.ca), server_name=".example"))
+        assert words.startswith("TLS: .example cannot be the name in a certificate")
 
 
 async def test_a_certificate_that_has_expired_is_refused(authority: Authority) -> None:
