@@ -106,6 +106,21 @@ async def test_offline_one_transaction_writes_all_that_is_pending(tmp_path: Path
         assert outbox.taken_in > 10
 
 
+async def test_tidying_up_does_not_hold_up_what_is_due(tmp_path: Path) -> None:
+    """A transaction that only notes acknowledgements may wait a second; a new reading may not."""
+    async with Outbox(tmp_path / "o.db", ["cloud"], commit_interval=0.05) as outbox:
+        feed = outbox.follow("cloud")
+        put(outbox, 10)
+        await until(lambda: outbox.commits == 1)
+        feed.acknowledged([reading.id for reading in feed.take(5)])
+        order: list[str] = []
+        late = asyncio.get_running_loop().call_later(0.8, order.append, "a second is nearly over")
+        put(outbox, 1)
+        await until(lambda: outbox.commits == 2)
+        late.cancel()
+        assert order == []
+
+
 async def test_interval_zero_shows_nothing_before_it_is_on_the_card(tmp_path: Path) -> None:
     """commit_interval = "0s": on the card before it is sent."""
     async with Outbox(tmp_path / "o.db", ["cloud"], commit_interval=0) as outbox:
