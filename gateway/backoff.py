@@ -12,7 +12,9 @@ class Backoff:
     Full jitter: a thousand gateways that lost one broker do not come back in one second.
     """
 
-    def __init__(self, first: float, longest: float, *, uniform: Callable[[float, float], float] = random.uniform) -> None:
+    def __init__(
+        self, first: float, longest: float, *, uniform: Callable[[float, float], float] = random.uniform
+    ) -> None:
         self.first = first
         self.longest = longest
         self._uniform = uniform

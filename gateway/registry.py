@@ -32,7 +32,7 @@ def adapter(name: str) -> type[Adapter]:
         raise AdapterError(f'unknown adapter "{name}"')
     try:
         found = point.load()
-    except Exception as error:  # noqa: BLE001 (a third party's module may raise anything)
+    except Exception as error:
         raise AdapterError(f'adapter "{name}" cannot be imported: {type(error).__name__}: {error}') from error
     if not (isinstance(found, type) and issubclass(found, Adapter)):
         raise AdapterError(f'adapter "{name}" ({point.value}) is not a subclass of gateway.Adapter')

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from gateway import RESERVED, Adapter, Device, DeviceError, Metric
 from gateway.backoff import Backoff
-from gateway.devices import HIGHEST, LONGEST_NAME, LONGEST_TEXT, LOWEST, PATIENCE, _is_plain, shape
+from gateway.devices import HIGHEST, LONGEST_NAME, LONGEST_TEXT, LOWEST, PATIENCE, is_plain, shape
 from tests.adapters.notebook import Notebook, running
 
 
@@ -81,7 +81,7 @@ names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_si
 
 
 @given(st.dictionaries(names.filter(lambda name: name not in RESERVED), plain_values))
-def test_what_is_plain_is_taken_in_as_it_is(values: dict[str, Any]) -> None:
+def test_whatis_plain_is_taken_in_as_it_is(values: dict[str, Any]) -> None:
     """Values that every format can carry are neither changed nor left out."""
     assert shape(values, {}, {}) == (values, [], [], False)
 
@@ -107,7 +107,7 @@ def test_whatever_comes_what_is_taken_in_can_be_carried(values: dict[str, Any]) 
 @given(st.dictionaries(st.one_of(names, st.sampled_from(sorted(RESERVED))), any_values))
 def test_the_short_way_is_taken_only_where_the_long_way_changes_nothing(values: dict[str, Any]) -> None:
     """A reading that the quick look lets through is one that `shape` returns unchanged."""
-    if _is_plain(values, set(values) - RESERVED):
+    if is_plain(values, set(values) - RESERVED):
         shaped = shape(values, {}, {})
         assert shaped == (values, [], [], False)
         assert [type(value) for value in shaped.values.values()] == [type(value) for value in values.values()]

@@ -7,135 +7,25 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.adapter import Adapter, Metric
 from gateway.backoff import Backoff
-from gateway.reading import RESERVED, Value, Values
+from gateway.devices.shape import free, is_plain, shape
+from gateway.reading import Value, Values
 
 # Stream, values, the device's own time; answers None, or something to wait for because the gateway is behind.
 Put: TypeAlias = Callable[[str, dict[str, Value], float | None], Awaitable[None] | None]
 State: TypeAlias = Literal["absent", "online", "failed", "finished"]
 
-LONGEST_NAME = 128  # characters of a metric's name
-LONGEST_TEXT = 1024  # characters of a text value
-LOWEST, HIGHEST = -(2**63), 2**63 - 1  # what every payload format can carry as an integer
 PATIENCE = 10.0  # seconds that a device must last to be believed without a reading, or a new reason to be worth a line
 
 _REASONS = 64  # different reasons counted for one device; the rest is "other reasons"
 _NAMES = 256  # names remembered as good for one device
 _AGAIN = 60.0  # seconds between two lines about one reason to skip
 _SAMPLE = 60  # characters of thrown-away input in a line of the log
-
-NOT_FINITE = "not a finite number"
-
-
-class Shaped(NamedTuple):
-    """What became of one reading's values."""
-
-    values: dict[str, Value]  # what can be taken in; may be empty
-    faults: list[tuple[str, str]]  # reason and name of each value that was left out
-    renamed: list[str]  # reserved names that got a trailing underscore
-    unchanged: bool  # a deadband left something out
-
-
-def shape(values: Values, metrics: Mapping[str, Metric], last: Mapping[str, float]) -> Shaped:
-    """Return `values` as they can be taken in: plain, finite, bounded, scaled, and without what has hardly changed.
-
-    `last` holds, for metrics with a deadband, the number last taken in.
-    """
-    kept: dict[str, Value] = {}
-    faults: list[tuple[str, str]] = []
-    renamed: list[str] = []
-    unchanged = False
-    for name, given in values.items():
-        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-            faults.append(("not a name for a metric", str(name)[:LONGEST_NAME]))
-            continue
-        try:
-            value = _plain(given)
-            if name in RESERVED:
-                renamed.append(name)
-                name = _free(name, values)
-            metric = metrics.get(name)
-            if metric is not None and not isinstance(value, bool | str):
-                value = _scaled(value, metric.scale)
-                if metric.deadband and name in last and _near(value, last[name], metric.deadband):
-                    unchanged = True
-                    continue
-        except ValueError as fault:
-            faults.append((str(fault), name))
-        else:
-            kept[name] = value
-    return Shaped(kept, faults, renamed, unchanged)
-
-
-def _plain(value: object) -> Value:
-    """Return `value` as a bool, an int of 64 bits, a finite float or a str. Raises ValueError with the reason."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        if LOWEST <= value <= HIGHEST:
-            return int(value)
-        try:
-            return float(value)
-        except OverflowError:
-            raise ValueError(NOT_FINITE) from None
-    if isinstance(value, float):
-        if -inf < value < inf:
-            return float(value)
-        raise ValueError(NOT_FINITE)
-    if isinstance(value, str):
-        if len(value) > LONGEST_TEXT:
-            raise ValueError(f"text longer than {LONGEST_TEXT} characters")
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise ValueError("text that is not Unicode") from None
-        return str.__str__(value)
-    raise ValueError("neither number nor text nor true or false")
-
-
-def _free(name: str, values: Values) -> str:
-    while (name := name + "_") in values:
-        pass
-    return name
-
-
-def _scaled(value: float, scale: float) -> float:
-    if scale == 1.0:
-        return value
-    inverse = 1.0 / scale if 0.0 < abs(scale) < 1.0 else 0.5
-    # 217 * 0.1 is 21.700000000000003, and 217 / 10 is 21.7.
-    scaled = value / inverse if inverse.is_integer() else value * scale
-    if not -inf < scaled < inf:
-        raise ValueError(NOT_FINITE)
-    return scaled
-
-
-def _near(value: float, last: float, deadband: float) -> bool:
-    # 21.7 is exactly 0.2 away from 21.5 for a person, and 0.19999999999999929 for a float.
-    return abs(value - last) < deadband * (1 - 1e-9)
-
-
-def _is_plain(values: Values, names: set[str]) -> bool:
-    """Say whether `shape` would return `values` as they are. Hot: once for each reading."""
-    for name, value in values.items():
-        if name not in names:
-            return False
-        kind = type(value)
-        if kind is float:
-            if not -inf < value < inf:  # type: ignore[operator]
-                return False
-        elif kind is int:
-            if not LOWEST <= value <= HIGHEST:  # type: ignore[operator]
-                return False
-        elif kind is not bool and (kind is not str or len(value) > LONGEST_TEXT or not value.isascii()):  # type: ignore[arg-type, union-attr]
-            return False
-    return bool(values)
 
 
 @dataclass(slots=True)
@@ -261,7 +151,7 @@ class RunningDevice:
     async def emit(self, values: Values, time: float | None = None) -> None:
         """Take a reading in. See `gateway.Device.emit`."""
         # A copy even of what is plain: what is taken in belongs to the gateway.
-        plain = not self._metrics and _is_plain(values, self._names)
+        plain = not self._metrics and is_plain(values, self._names)
         taken = dict(values) if plain else self._shaped(values)
         if not self._proven:
             self._prove()
@@ -302,7 +192,7 @@ class RunningDevice:
         for name in shaped.renamed:
             if name not in self._renamed:
                 self._renamed.add(name)
-                self._log.warning(f'{self.name}: "{name}" is a reserved name; published as "{_free(name, values)}"')
+                self._log.warning(f'{self.name}: "{name}" is a reserved name; published as "{free(name, values)}"')
         if shaped.values:
             if not shaped.renamed and len(self._names) + len(shaped.values) <= _NAMES:
                 self._names.update(shaped.values)
