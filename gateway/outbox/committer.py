@@ -16,6 +16,8 @@ from gateway.outbox.times import Times
 from gateway.outbox.writer import Writer
 from gateway.reading import Reading
 
+MARGIN = 0.02
+"""Seconds that the writer's thread may have to wait for its turn on a busy machine."""
 LEAD = 0.25
 """Part of the interval by which a transaction begins earlier, at most, so that it is over in time."""
 SHED = 1 << 16
@@ -125,7 +127,7 @@ class Committer:
 
     def _due(self) -> float | None:
         """Return the time since boot at which the next transaction must begin; None if there is nothing to write."""
-        lead = min(self._interval * LEAD, 2 * self._cost + 0.005)
+        lead = min(self._interval * LEAD, 2 * self._cost + MARGIN)
         due = self._log.due(self._interval, lead, self._last)
         return None if due is None else max(due, self._retry_at)
 
