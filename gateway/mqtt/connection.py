@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
             self._write(self._session.disconnect(error.reason))
         lost = ConnectionLost(f"the broker broke the protocol: {error}")
         lost.__cause__ = error
-        self._lose(lost, flush=True)
+        self._lose(lost)
 
     def _reply(self) -> None:
         data = self._session.replies()
@@ -300,15 +300,12 @@ class Connection(asyncio.Protocol):
 
     # -- the end, and the deadlines before it
 
-    def _lose(self, error: ConnectionLost, flush: bool = False) -> None:
+    def _lose(self, error: ConnectionLost) -> None:
         transport = self._transport
         if not self._open or transport is None:
             return
         self._shut(error)
-        if flush and not transport.get_write_buffer_size():
-            transport.close()
-        else:
-            transport.abort()
+        transport.abort()
         if not self._silent:
             self._silent = True
             self._listener.lost(error)

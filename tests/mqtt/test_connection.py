@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -131,9 +132,30 @@ async def test_ping_is_answered(broker: ScriptedBroker, recorder: Recorder) -> N
     link = await dial(broker, recorder)
     await asyncio.gather(link.ping(), link.ping())
     assert broker.pings == 1
-    await link.ping()
+    given_up, kept = asyncio.ensure_future(link.ping()), asyncio.ensure_future(link.ping())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await kept
     assert broker.pings == 2
     await link.close()
+
+
+async def test_a_ping_that_nobody_waits_for_any_more_is_no_mistake(broker: ScriptedBroker, recorder: Recorder) -> None:
+    """Who gives up waiting leaves nothing behind that would be reported when the link goes."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    broker.mute_pings = broker.mute_subscribes = True
+    link = await dial(broker, recorder)
+    waiting = [asyncio.ensure_future(link.ping()), asyncio.ensure_future(link.subscribe([("a", 0)]))]
+    await broker.until(lambda: bool(broker.pings and broker.subscribes))
+    for one in waiting:
+        one.cancel()
+    await asyncio.wait(waiting)
+    broker.drop()
+    await recorder.loss()
+    await link.close()
+    gc.collect()
+    assert complaints == []
 
 
 @pytest.mark.parametrize(

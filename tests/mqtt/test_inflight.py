@@ -76,6 +76,15 @@ def test_the_oldest_is_known_to_the_grain(steps: list[tuple[float, int, int, boo
             assert oldest is None
 
 
+def test_times_are_kept_for_groups_and_not_for_messages() -> None:
+    """What is sent within one grain shares one time, so that sending costs nothing but itself."""
+    flying = InFlight(grain=0.1)
+    for step in range(100):
+        flying.sent(flying.identifiers(3), (1, 2, 3), step * 0.01)
+    assert len(flying._began) <= 11
+    assert len(flying) == 300
+
+
 def test_groups_that_are_over_are_forgotten() -> None:
     """A link that runs for days keeps no trace of what has long been acknowledged."""
     flying = InFlight(grain=0.1)
