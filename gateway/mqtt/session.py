@@ -62,6 +62,7 @@ class Session:
         self.window = 0  # until CONNACK
         self._options = options
         self._framer = Framer(options.maximum_packet_size, level)
+        self._most = LARGEST_VARINT - 2 - self._after_topic(1)  # topic and payload together, in bytes
         self._welcome = False
         self._failed = False
         self._replies: list[bytes] = []
@@ -128,11 +129,7 @@ class Session:
 
     def fits(self, topic: bytes, payload: bytes) -> bool:
         """Return whether the broker takes a QoS 1 message of this size."""
-        size = 2 + len(topic) + self._after_topic(1) + len(payload)
-        if size > LARGEST_VARINT or not 0 < len(topic) <= LONGEST_FIELD:
-            return False
-        largest = self.limits.maximum_packet_size
-        return largest is None or 1 + len(varint(size)) + size <= largest
+        return len(topic) + len(payload) <= self._most and 0 < len(topic) <= LONGEST_FIELD
 
     def subscribe(self, filters: Sequence[tuple[str, int]]) -> tuple[int, bytes]:
         """Return the packet identifier and SUBSCRIBE. Raises ValueError for a filter that MQTT cannot carry."""
@@ -300,3 +297,8 @@ class Session:
             shared_subscription_available=bool(said.get("shared_subscription_available", 1)),
         )
         self.window = min(options.window, self.limits.receive_maximum)
+        largest = self.limits.maximum_packet_size
+        if largest is not None:
+            # The packet's first byte and its length, which takes 1 to 4 bytes, count as well.
+            body = max(min(largest - 1 - width, (1 << 7 * width) - 1) for width in (1, 2, 3, 4))
+            self._most = body - 2 - self._after_topic(1)
