@@ -83,13 +83,13 @@ def test_sigkill_in_an_outage_costs_at_most_one_interval(folder: Path, broker: M
     What each kill may cost is the end of an epoch, and never a hole in it.
     """
     rng = random.Random(16)
-    interval = 0.4
+    interval = 0.3
     with (
         Subscriber(broker) as subscriber,
         SerialDevice("boiler", folder, rate=200) as boiler,
         SerialDevice("meter", folder, rate=200, form="csv") as meter,
         Gateway(
-            configuration(folder, brokers=[broker.url], devices=[boiler, meter], outbox={"commit_interval": "400ms"})
+            configuration(folder, brokers=[broker.url], devices=[boiler, meter], outbox={"commit_interval": "300ms"})
         ) as gateway,
     ):
         broker.stop()
@@ -103,7 +103,7 @@ def test_sigkill_in_an_outage_costs_at_most_one_interval(folder: Path, broker: M
                 first[device.name] = device.written + 1
             for device in devices:
                 device.resume()
-            boiler.wait_written(first["boiler"] + rng.randrange(40, 300), 10)
+            boiler.wait_written(first["boiler"] + rng.randrange(40, 220), 10)
             killed = gateway.kill()
             for device in devices:
                 device.pause()

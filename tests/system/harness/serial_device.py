@@ -16,8 +16,8 @@ from typing import Self
 
 from tests.system.harness.deadline import until
 
-# The kernel carries what is written to a terminal's input queue by a work item of its own, within this many seconds.
-SETTLED = 0.02
+# Between two looks at what was read: often enough for any test, and cheap enough for a device that floods.
+LOOK = 0.002
 
 
 def _line(form: str, n: int) -> bytes:
@@ -30,6 +30,43 @@ def _line(form: str, n: int) -> bytes:
     if form == "csv":
         return b"%d,%.1f\n" % (n, temperature)
     raise ValueError(form)
+
+
+def _waiting(slave: int) -> int:
+    """Return how many bytes wait in a terminal's input queue."""
+    return int(struct.unpack("i", fcntl.ioctl(slave, termios.FIONREAD, b"\0" * 4))[0])
+
+
+class Canary:
+    """Tells when the kernel has carried to their queues the bytes that were written to other terminals before.
+
+    It does so in a work item of its own, which a busy machine may hold up for half a second. Until then the bytes are
+    in no queue and were read by nobody, and no system call tells. The work is done in the order in which it was asked
+    for, so what is written to this terminal comes after them.
+    """
+
+    def __init__(self) -> None:
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        self.away = False
+
+    def close(self) -> None:
+        """Close its terminal."""
+        os.close(self._master)
+        os.close(self._slave)
+
+    def send(self) -> None:
+        """Send it off."""
+        os.write(self._master, b"!")
+        self.away = True
+
+    def is_back(self) -> bool:
+        """Return whether it was sent off and has arrived, and if so have it ready again."""
+        if not self.away or not _waiting(self._slave):
+            return False
+        os.read(self._slave, 1)
+        self.away = False
+        return True
 
 
 class SerialDevice:
@@ -46,7 +83,10 @@ class SerialDevice:
         self.rate = rate
         # The clock at which reading n was written is wrote_at[n - 1]; only whole lines count.
         self.wrote_at: list[float] = []
-        self._empty_at: list[float] = []
+        # At each of these clocks, all readings up to this number had certainly been read.
+        self._seen_at: list[float] = []
+        self._seen: list[int] = []
+        self._covered = 0  # the newest reading that was written before the canary was sent
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._master = self._slave = -1
@@ -54,8 +94,10 @@ class SerialDevice:
         self._writing = False
         self._ended = False
         self._next = 0.0
+        self._looked = 0.0
 
     def __enter__(self) -> Self:
+        self._canary = Canary()
         self.plug()
         self._thread = threading.Thread(target=self._work, name=f"device {self.name}")
         self._thread.start()
@@ -69,6 +111,7 @@ class SerialDevice:
         self._thread.join(5)
         if self._master >= 0:
             self.unplug()
+        self._canary.close()
 
     @property
     def written(self) -> int:
@@ -128,15 +171,12 @@ class SerialDevice:
     def wait_read(self, seconds: float) -> None:
         """Wait until all that was written has been read. Raises TimeoutError. Only when it is paused."""
         assert not self._writing
-        settled = self.wrote_at[-1] + SETTLED if self.wrote_at else 0.0
-        until(lambda: time.monotonic() > settled and self._is_empty(), seconds, f"{self.name}: everything read")
-        with self._changed:
-            self._empty_at.append(time.monotonic())
+        until(self._has_been_read, seconds, f"{self.name}: everything read")
 
     def discard(self) -> None:
         """Throw away what was written and not read, as if it had never been written. Only when it is paused."""
         assert not self._writing
-        time.sleep(SETTLED)  # the kernel's, not ours
+        self._settle()
         with self._changed:
             self._rest = b""
             termios.tcflush(self._slave, termios.TCIFLUSH)
@@ -150,26 +190,40 @@ class SerialDevice:
         """
         self.discard()
         os.write(self._master, b"\n")
-        settled = time.monotonic() + SETTLED
-        until(lambda: time.monotonic() > settled and self._is_empty(), seconds, f"{self.name}: opened by the gateway")
+        self._settle()
+        until(lambda: not _waiting(self._slave), seconds, f"{self.name}: opened by the gateway")
 
     def read_at(self, n: int) -> float:
         """Return a clock by which reading `n` had certainly been read; infinity if that was never seen."""
-        found = bisect.bisect_left(self._empty_at, self.wrote_at[n - 1] + SETTLED)
-        return self._empty_at[found] if found < len(self._empty_at) else float("inf")
+        found = bisect.bisect_left(self._seen, n)
+        return self._seen_at[found] if found < len(self._seen) else float("inf")
 
     def read_by(self, clock: float) -> int:
         """Return the highest number that had certainly been read at `clock`."""
-        found = bisect.bisect_right(self._empty_at, clock) - 1
-        return bisect.bisect_right(self.wrote_at, self._empty_at[found] - SETTLED) if found >= 0 else 0
+        found = bisect.bisect_right(self._seen_at, clock)
+        return self._seen[found - 1] if found else 0
 
-    def _is_empty(self) -> bool:
+    def _settle(self) -> None:
+        """Return when the kernel has carried to the queue all that was written before."""
         with self._changed:
-            return not self._rest and self._waiting() == 0
+            until(lambda: not self._canary.away or self._canary.is_back(), 5, "the canary is back")
+            self._canary.send()
+            until(self._canary.is_back, 5, "the canary is back")
 
-    def _waiting(self) -> int:
-        """Return how many bytes wait in the terminal's input queue."""
-        return int(struct.unpack("i", fcntl.ioctl(self._slave, termios.FIONREAD, b"\0" * 4))[0])
+    def _has_been_read(self) -> bool:
+        with self._changed:
+            self._look()
+            return not self._rest and bool(self._seen) and self._seen[-1] == self.written
+
+    def _look(self) -> None:
+        """Note what has been read, if that can be told now."""
+        now = time.monotonic()
+        if self._canary.is_back() and not _waiting(self._slave):
+            self._seen_at.append(now)
+            self._seen.append(self._covered)
+        if not self._canary.away:
+            self._covered = self.written
+            self._canary.send()
 
     def _work(self) -> None:
         """Write what is due, until the end."""
@@ -187,8 +241,6 @@ class SerialDevice:
     def _write(self) -> None:
         """Write one line, or what is left of it; when the kernel has no room, wait a little for some."""
         now = time.monotonic()
-        if self._waiting() == 0:
-            self._empty_at.append(now)
         rest = self._rest or _line(self.form, self.written + 1)
         try:
             self._rest = rest[os.write(self._master, rest) :]
@@ -201,6 +253,9 @@ class SerialDevice:
             self._changed.wait(0.001)  # lets the others in
             return
         self.wrote_at.append(time.monotonic())
+        if now - self._looked > LOOK:
+            self._looked = now
+            self._look()
         self._changed.notify_all()
         # A device that was held up goes on at its rate, and does not make up for lost time in one burst.
         self._next = max(self._next + 1 / self.rate, now - 0.5)
