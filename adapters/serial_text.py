@@ -41,7 +41,8 @@ class SerialText(Adapter):
         default=",", min_length=1, max_length=1, description='Between columns, for "csv"; " " is any white space.'
     )
     pattern: str | None = Field(
-        default=None, description='For "regex": a pattern of the whole line, with a named group for each metric.'
+        default=None,
+        description='For "regex": searched in the line, with a named group for each metric; "^" and "$" are its ends.',
     )
     time: str | None = Field(
         default=None, description="The value that holds the device's own time (UTC), if it has one."

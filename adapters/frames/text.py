@@ -143,10 +143,10 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def regex_decoder(pattern: str, encoding: str = "utf-8") -> Decoder:
-    """Return a decoder for lines that `pattern` describes from end to end; its named groups are the values.
+    """Return a decoder for lines in which `pattern` is found; its named groups are the values.
 
-    From end to end, so that half a line is never taken for a whole one. Groups that took no part, or nothing, are
-    left out. Raises ValueError if `pattern` is not one, or names no group.
+    With `^` and `$` the pattern describes the whole line, so that half a line is never taken for a whole one. Groups
+    that took no part, or nothing, are left out. Raises ValueError if `pattern` is not one, or names no group.
     """
     try:
         compiled = re.compile(pattern)
@@ -157,7 +157,7 @@ def regex_decoder(pattern: str, encoding: str = "utf-8") -> Decoder:
     text = text_of(encoding)
 
     def decode(frame: bytes) -> dict[str, Value]:
-        match = compiled.fullmatch(text(frame))
+        match = compiled.search(text(frame))
         if match is None:
             raise ValueError("does not match the pattern")
         values = {name: value(group) for name, raw in match.groupdict().items() if raw and (group := raw.strip())}

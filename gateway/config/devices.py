@@ -57,6 +57,11 @@ def _device(name: str, table: dict[str, Any], surroundings: Surroundings) -> tup
         keys = DeviceKeys.model_validate(common, strict=True, context=surroundings)
     except ValidationError as error:
         found += findings(error.errors(include_url=False), common, DeviceKeys, below=here)
+    if "adapter" not in table:
+        # Without the adapter nothing is known of the other keys, except that one may be meant for a common one.
+        for key in own:
+            if hint := did_you_mean(key, _COMMON):
+                found.append(Finding((*here, key), "unknown", f'unknown key "{key}" in {header(here)}{hint}'))
     adapter, more = _adapter(common.get("adapter"), own, (*here, "adapter"), surroundings)
     found += more
     if found or keys is None or adapter is None:

@@ -19,7 +19,7 @@ DECODERS: dict[str, Decoder] = {
     "key-value": text.key_value_decoder(),
     "csv": text.csv_decoder(["a", "-", "b"]),
     "csv by space": text.csv_decoder(["a", "-", "b"], " "),
-    "regex": text.regex_decoder(r"(?P<a>[^,]*),(?P<b>.*)"),
+    "regex": text.regex_decoder(r"^(?P<a>[^,]*),(?P<b>.*)$"),
 }
 
 REASONS = {
@@ -168,3 +168,13 @@ def test_a_pattern_that_cannot_work_is_refused_in_words(pattern: str, words: str
     """A mistake in a pattern is found when the config is read, not when the first line comes."""
     with pytest.raises(ValueError, match=words):
         text.regex_decoder(pattern)
+
+
+def test_a_pattern_is_searched_in_the_line_and_anchors_are_its_ends() -> None:
+    """A pattern need not describe the whole line; with ^ it does, and half a line is then no reading."""
+    free = text.regex_decoder(r"T=(?P<t>[-0-9.]+)")
+    assert free(b"node 7: T=21.5 ok") == {"t": 21.5}
+    whole = text.regex_decoder(r"^ST,\+ *(?P<weight>[0-9.]+)kg$")
+    assert whole(b"ST,+ 12.345kg") == {"weight": 12.345}
+    with pytest.raises(ValueError, match="does not match"):
+        whole(b"2.345kg")
