@@ -139,6 +139,13 @@ def test_gate_keeps_answers_back(broker: Mosquitto) -> None:
         assert publisher.acknowledged == {4, 5}
 
 
+def test_missing_mosquitto_fails_loudly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without mosquitto a system test fails, and is not skipped, and says what to type."""
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    with pytest.raises(pytest.fail.Exception, match="Type: sudo apt-get install mosquitto"), Mosquitto(folder):
+        pass
+
+
 def test_account_tells_gaps_duplicates_order_and_conflicts() -> None:
     """The account of a stream names what is missing, what came twice, what came late."""
     stream = Stream([1, 2, 2, 5, 4], {1: {"n": 7}, 2: {"n": 8}, 5: {"n": 11}, 4: {"n": 10}})
