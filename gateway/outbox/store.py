@@ -279,7 +279,7 @@ def _lock(path: Path) -> int:
         holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
         os.close(descriptor)
         raise OutboxInUse(
-            f"the outbox {path.name.removesuffix('.lock')} in {path.parent} is in use by process {holder}: "
+            f"the outbox {path.with_suffix('')} is in use by process {holder}: "
             "one outbox serves one gateway. Stop that one, or give this one another [outbox] path"
         ) from error
     except BaseException:
