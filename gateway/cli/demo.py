@@ -135,9 +135,9 @@ class Story:
             "Without a farewell, as in a power cut. What it had not acknowledged is sent again, to the secondary.",
             "bad",
         )
+        before = self._stage.elapsed
         await primary.kill()
         self._say("the primary broker is killed")
-        before = self._stage.elapsed
         await self._until(lambda: self._stage.active is secondary, "the gateway fails over to the secondary")
         self._say(f"failover: readings arrive at the secondary, {self._stage.elapsed - before:.1f} s later")
         self._mood("good")
