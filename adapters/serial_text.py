@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
-from typing import ClassVar, Literal, Self
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,8 +16,8 @@ from gateway import Adapter, Device, DeviceError, Duration, Size, Value
 # The device's own time is believed between 2000 and 2100; a clock that was never set says 1970.
 _EARLIEST, _LATEST = 946_684_800.0, 4_102_444_800.0
 
-# Bad lines in a row after which the others have a turn; good ones are counted by the gateway.
-_PATIENCE = 250
+# What is done with a chunk of bytes; answers None, or something to wait for before the next one.
+Take: TypeAlias = Callable[[bytes], Awaitable[None] | None]
 
 
 class SerialText(Adapter):
@@ -121,30 +121,37 @@ class SerialText(Adapter):
         async with port:
             if self.settle:
                 await _throw_away(port, self.settle)
+            take = self.taker(device)
             if self.silent_after is None:
                 device.online()
-                await self.take(port, device)
+                await port.deliver(take)
             else:  # a device that is expected to speak is there when it speaks
-                await self.take(_while_speaking(port, self.silent_after), device)
+                await _while_speaking(port, take, self.silent_after)
 
-    async def take(self, chunks: AsyncIterable[bytes], device: Device) -> None:
-        """Take in what the lines in a stream of bytes say, wherever the stream is cut into chunks."""
+    def taker(self, device: Device) -> Take:
+        """Return a function that takes in what the lines in a stream say, wherever that is cut into chunks.
+
+        It returns None, or something to wait for before the next chunk because the gateway is behind.
+        """
         framer = LineFramer(self.max_line, skip_first=self.skip_first)
-        decode, overlong, bad = self.decoder(), 0, 0
-        async for chunk in chunks:
+        decode, overlong = self.decoder(), 0
+
+        def take(chunk: bytes) -> Awaitable[None] | None:
+            nonlocal overlong
+            waiting = None
             for frame in framer.feed(chunk):
                 try:
                     values = decode(frame)
                 except ValueError as error:
                     device.skip(str(error), frame)
-                    bad += 1
-                    if bad % _PATIENCE == 0:
-                        await asyncio.sleep(0)
                     continue
-                await device.emit(values, self._time_of(values, device) if self.time else None)
+                waiting = device.take_in(values, self._time_of(values, device) if self.time else None)
             while overlong < framer.overlong:
                 overlong += 1
                 device.skip(f"line longer than {self.max_line} bytes")
+            return waiting
+
+        return take
 
     def _time_of(self, values: dict[str, Value], device: Device) -> float | None:
         """Take the device's own time out of `values`; None, and counted, if it cannot be right."""
@@ -162,17 +169,20 @@ class SerialText(Adapter):
 async def _throw_away(port: SerialPort, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
-            async for _ in port:
-                pass
+            await port.deliver(lambda chunk: None)
     except TimeoutError:
         return
 
 
-async def _while_speaking(port: SerialPort, silent_after: float) -> AsyncIterable[bytes]:
-    while True:
-        try:
-            async with asyncio.timeout(silent_after):
-                chunk = await anext(port)
-        except TimeoutError:
-            raise DeviceError(f"silent: nothing from {port.path} for {silent_after:g} s") from None
-        yield chunk
+async def _while_speaking(port: SerialPort, take: Take, silent_after: float) -> None:
+    loop = asyncio.get_running_loop()
+
+    def heard(chunk: bytes) -> Awaitable[None] | None:
+        limit.reschedule(loop.time() + silent_after)
+        return take(chunk)
+
+    try:
+        async with asyncio.timeout(silent_after) as limit:
+            await port.deliver(heard)
+    except TimeoutError:
+        raise DeviceError(f"silent: nothing from {port.path} for {silent_after:g} s") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -49,6 +50,13 @@ class Device(Protocol):
 
         `time` is the device's own UTC time in seconds, if it has one. Waits when the gateway is behind, which slows
         the device down. Numbers that are not finite are left out and counted.
+        """
+        ...
+
+    def take_in(self, values: Values, time: float | None = None) -> Awaitable[None] | None:
+        """Do the same as `emit` where nothing can be awaited, such as in a callback of the loop.
+
+        Returns None, or, when the gateway is behind, something to wait for before the next reading.
         """
         ...
 

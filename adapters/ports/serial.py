@@ -6,8 +6,9 @@ import asyncio
 import errno
 import os
 import termios
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, NoReturn, Self, TypeVar
 
 import serial
 
@@ -15,12 +16,13 @@ from adapters.ports.refused import cannot_open
 from adapters.ports.threads import in_thread
 from gateway import DeviceError
 
-CHUNK = 65536  # bytes given to the reader at once, at most
+CHUNK = 16384  # bytes given to the reader at once, at most: other devices have their turn between two chunks
 _FULL = 2048  # a read that brings this much hints at more: a pty gives at most 4 KiB at a time
-_READS = 16
+_READS = 4
 _GONE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADF)
 
 Parity = Literal["N", "E", "O", "M", "S"]
+T = TypeVar("T")
 
 
 class _Port(serial.Serial):
@@ -31,10 +33,10 @@ class _Port(serial.Serial):
 
 
 class SerialPort:
-    """`async with SerialPort(path, ...) as port: async for chunk in port: ...`, with chunks of 1 to 65,536 bytes.
+    """`async with SerialPort(path, ...) as port: await port.deliver(take)`, with chunks of 1 to 16,384 bytes.
 
     A path that is a symbolic link is resolved at each opening. What the kernel has received before the opening is read.
-    Entering raises DeviceError when the port is absent, busy, forbidden or no serial port, and iterating raises it
+    Entering raises DeviceError when the port is absent, busy, forbidden or no serial port, and reading raises it
     when the port is unplugged. Leaving closes the descriptor, once, also when cancelled. `dtr` and `rts` set these
     lines at the opening; None leaves them to the driver, which raises both.
     """
@@ -60,13 +62,9 @@ class SerialPort:
         self._rts = rts
         self._exclusive = exclusive
         self._port: serial.Serial | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._fd = -1
-        self._watching = False
-        self._waiter: asyncio.Future[bytes] | None = None
 
     async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
         self._port = await in_thread(self._open, serial.Serial.close)
         self._fd = self._port.fileno()
         return self
@@ -74,46 +72,57 @@ class SerialPort:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch(False)
         port, self._port, self._fd = self._port, None, -1
         if port is not None:
             port.close()
 
-    def __aiter__(self) -> Self:
-        return self
+    async def deliver(self, take: Callable[[bytes], Awaitable[None] | None]) -> NoReturn:
+        """Call `take` with each chunk as it comes, and pause while what it returns, if anything, is awaited.
 
-    async def __anext__(self) -> bytes:
-        if self._port is None or self._loop is None:
+        Raises DeviceError when the port is unplugged, and what `take` raises.
+        """
+        while True:
+            await (await self._until(take))
+
+    async def read(self) -> bytes:
+        """Return the next chunk. Raises DeviceError when the port is unplugged."""
+        return await self._until(lambda chunk: chunk)
+
+    async def _until(self, take: Callable[[bytes], T | None]) -> T:
+        """Call `take` with each chunk until it returns something, and return that.
+
+        It is called from the loop itself: no task has to wake up for a chunk.
+        """
+        if self._port is None:
             raise RuntimeError("the serial port is not open")
-        self._waiter = self._loop.create_future()
-        self._watch(True)
+        loop, fd = asyncio.get_running_loop(), self._port.fileno()
+        ended: asyncio.Future[None] = loop.create_future()
+        results: list[T] = []
+        failures: list[Exception] = []  # not in the future: it and the traceback would keep each other alive
+
+        def readable() -> None:
+            if ended.done():
+                return
+            try:
+                result = take(self._read())
+            except BlockingIOError:
+                return
+            except Exception as error:  # noqa: BLE001 - carried to whoever waits
+                failures.append(error)
+                ended.set_result(None)
+            else:
+                if result is not None:
+                    results.append(result)
+                    ended.set_result(None)
+
+        loop.add_reader(fd, readable)
         try:
-            return await self._waiter
+            await ended
         finally:
-            self._waiter = None  # or the exception that it may hold would keep this frame alive, and so itself
-
-    def _watch(self, on: bool) -> None:
-        if on == self._watching or self._loop is None:
-            return
-        self._watching = on
-        if on:
-            self._loop.add_reader(self._fd, self._readable)
-        else:
-            self._loop.remove_reader(self._fd)
-
-    def _readable(self) -> None:
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            # The reader is busy: stop looking, or the loop would spin. It is looked at again when it asks again, so
-            # that a reader which keeps up costs no system call for this.
-            self._watch(False)
-            return
-        try:
-            waiter.set_result(self._read())
-        except DeviceError as gone:
-            waiter.set_exception(gone)
-        except BlockingIOError:
-            return
+            loop.remove_reader(fd)
+        if failures:
+            raise failures.pop()
+        return results.pop()
 
     def _read(self) -> bytes:
         """Return what is there. Raises DeviceError when the port is gone, and BlockingIOError when nothing is there."""

@@ -150,18 +150,7 @@ class RunningDevice:
 
     async def emit(self, values: Values, time: float | None = None) -> None:
         """Take a reading in. See `gateway.Device.emit`."""
-        # A copy even of what is plain: what is taken in belongs to the gateway.
-        plain = not self._metrics and is_plain(values, self._names)
-        taken = dict(values) if plain else self._shaped(values)
-        if not self._proven:
-            self._prove()
-        if not taken:
-            return
-        if time is not None and not -inf < time < inf:
-            self.skip("device time that is not finite")
-            time = None
-        waiting = self._put(self.name, taken, time)
-        self.taken_in += 1
+        waiting = self.take_in(values, time)
         if waiting is not None:
             self._unbroken = 0
             await waiting
@@ -170,6 +159,21 @@ class RunningDevice:
         if self._unbroken >= self._burst:
             self._unbroken = 0
             await asyncio.sleep(0)  # a flooding device lets the others have their turn
+
+    def take_in(self, values: Values, time: float | None = None) -> Awaitable[None] | None:
+        """Take a reading in. See `gateway.Device.take_in`."""
+        # A copy even of what is plain: what is taken in belongs to the gateway.
+        plain = not self._metrics and is_plain(values, self._names)
+        taken = dict(values) if plain else self._shaped(values)
+        if not self._proven:
+            self._prove()
+        if not taken:
+            return None
+        if time is not None and not -inf < time < inf:
+            self.skip("device time that is not finite")
+            time = None
+        self.taken_in += 1
+        return self._put(self.name, taken, time)
 
     def skip(self, reason: str, sample: bytes = b"") -> None:
         """Count input that was thrown away; log the first of each reason, then at most one line a minute."""

@@ -21,6 +21,8 @@ from gateway.reading import Value
 
 ROOM = 8000
 """Readings of one stream that may exist only in memory; beyond that its device waits."""
+CALM = 0.001
+"""Seconds without a reading after which the next one is sent at once; in between they go together."""
 PATIENCE = 0.05
 """Seconds that a device waits for the uplinks to make room before the card has to."""
 
@@ -57,7 +59,8 @@ class Outbox:
         self._committer: Committer
         self._feeds: dict[str, Feed] = {}
         self._waking = False
-        self._room: asyncio.Future[None] | None = None
+        self._woke = 0.0  # seconds since boot
+        self._rooms: dict[str, asyncio.Future[None]] = {}  # what the devices of these streams wait for
         self._pressing: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
@@ -118,10 +121,15 @@ class Outbox:
 
         Returns None, or something to wait for when this stream has too much in memory.
         """
-        self._log.put(stream, values, self._clock.boot(), time)
+        now = self._clock.boot()
+        self._log.put(stream, values, now, time)
         if not self._waking:
-            self._waking = True
-            self._loop.call_soon(self._wake)
+            if now - self._woke > CALM:
+                self._woke = now
+                self._wake()
+            else:
+                self._waking = True
+                self._loop.call_soon(self._wake)
         if self._log.pending[stream] >= ROOM:
             return self._wait_for_room(stream)
         return None
@@ -177,37 +185,39 @@ class Outbox:
             follower.on_ready()
 
     def _on_commit(self) -> None:
-        if self._room is not None:
+        if self._rooms:
             self._make_room()
         if self._log.durable_first:
             self._tell()
 
     def _on_progress(self) -> None:
         """An uplink has dealt with readings: there may be room, and something to write."""
-        if self._room is not None:
+        if self._rooms:
             self._make_room()
         if self._log.losses or (self._log.dirty and self._log.blocks):
             self._committer.schedule()
 
     # ---- room in memory
 
-    async def _wait_for_room(self, stream: str) -> None:
-        while self._log.pending[stream] >= ROOM // 2:
-            if self._room is None:
-                self._room = self._loop.create_future()
-            if self._pressing is None:
-                self._pressing = self._loop.call_later(PATIENCE, self._press, self._log.secured)
-            await asyncio.shield(self._room)
+    def _wait_for_room(self, stream: str) -> asyncio.Future[None]:
+        room = self._rooms.get(stream)
+        if room is None or room.done():
+            room = self._rooms[stream] = self._loop.create_future()
+        if self._pressing is None:
+            self._pressing = self._loop.call_later(PATIENCE, self._press, self._log.secured)
+        return room
 
     def _make_room(self) -> None:
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
+        for stream, room in list(self._rooms.items()):
+            if self._log.pending[stream] < ROOM // 2:
+                del self._rooms[stream]
+                if not room.done():
+                    room.set_result(None)
 
     def _press(self, secured: int) -> None:
         """If the uplinks have made no room for a while, the card has to."""
         self._pressing = None
-        if self._room is not None:
+        if self._rooms:
             if self._log.secured == secured:
                 self._committer.begin()
             self._pressing = self._loop.call_later(PATIENCE, self._press, self._log.secured)

@@ -8,6 +8,7 @@ import os
 import threading
 import tty
 from pathlib import Path
+from typing import Any
 
 import pytest
 import serial
@@ -30,7 +31,7 @@ async def read(port: SerialPort, size: int) -> bytes:
     data = b""
     async with asyncio.timeout(WAIT):
         while len(data) < size:
-            data += await anext(port)
+            data += await port.read()
     return data
 
 
@@ -94,7 +95,7 @@ async def test_every_byte_comes_in_order_through_a_flood(tmp_path: Path) -> None
             got, longest = b"", 0
             async with asyncio.timeout(WAIT):
                 while len(got) < len(data):
-                    chunk = await anext(port)
+                    chunk = await port.read()
                     longest = max(longest, len(chunk))
                     got += chunk
             await writing
@@ -114,9 +115,9 @@ async def test_a_reader_that_is_busy_does_not_spin_the_loop(tmp_path: Path) -> N
             cable.write(b"one")
             assert await read(port, 3) == b"one"
             cable.write(b"two")
-            async with asyncio.timeout(WAIT):
-                while port._watching:
-                    await asyncio.sleep(0)
+            assert port._port is not None
+            watched = asyncio.get_running_loop().remove_reader(port._port.fileno())
+            assert not watched
             assert await read(port, 3) == b"two"
 
 
@@ -124,7 +125,7 @@ async def test_a_waiting_reader_that_is_cancelled_loses_nothing(tmp_path: Path) 
     """A reader may give up waiting and come back."""
     with Cable(tmp_path / "tty") as cable:
         async with SerialPort(cable.path) as port:
-            waiting = asyncio.create_task(port.__anext__())
+            waiting = asyncio.create_task(port.read())
             await asyncio.sleep(0)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -137,9 +138,11 @@ async def test_a_false_alarm_is_no_unplug(tmp_path: Path) -> None:
     """A descriptor that is said to be readable and has nothing, as when another process read it first, stays open."""
     with Cable(tmp_path / "tty") as cable:
         async with SerialPort(cable.path) as port:
-            waiting = asyncio.create_task(port.__anext__())
+            waiting = asyncio.create_task(port.read())
             await asyncio.sleep(0)
-            port._readable()
+            loop: Any = asyncio.get_running_loop()
+            assert port._port is not None
+            loop._selector.get_key(port._port.fileno()).data[0]._run()
             cable.write(b"after")
             assert await asyncio.wait_for(waiting, WAIT) == b"after"
 
@@ -152,7 +155,7 @@ async def test_what_was_written_before_the_unplug_is_read_first(tmp_path: Path) 
             assert await read(port, 10) == b"last words"
             cable.unplug()
             with pytest.raises(DeviceError, match=r"^unplugged \("):
-                await anext(port)
+                await port.read()
 
 
 async def test_closing_while_the_opening_blocks_closes_what_comes_of_it() -> None:
@@ -378,11 +381,52 @@ async def test_what_was_said_before_the_opening_is_read() -> None:
         async with SerialPort(os.ttyname(slave)) as port:
             os.write(master, b"t=3\n")
             heard = b""
-            async for chunk in port:
-                heard += chunk
-                if len(heard) >= 12:
-                    break
+            while len(heard) < 12:
+                heard += await port.read()
         assert heard == b"t=1\nt=2\nt=3\n"
     finally:
         os.close(master)
         os.close(slave)
+
+
+async def test_a_reader_that_is_behind_slows_the_device_down(tmp_path: Path) -> None:
+    """While what `take` returned is awaited, nothing more is read; then it goes on where it was."""
+    with Cable(tmp_path / "tty") as cable:
+        async with SerialPort(cable.path) as port:
+            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            chunks: list[bytes] = []
+            came = asyncio.Event()
+
+            def take(chunk: bytes) -> asyncio.Future[None] | None:
+                chunks.append(chunk)
+                came.set()
+                return room if len(chunks) == 1 else None
+
+            delivering = asyncio.create_task(port.deliver(take))
+            await asyncio.sleep(0)
+            cable.write(b"one")
+            await asyncio.wait_for(came.wait(), WAIT)
+            cable.write(b"two")
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert chunks == [b"one"]
+            came.clear()
+            room.set_result(None)
+            await asyncio.wait_for(came.wait(), WAIT)
+            assert chunks == [b"one", b"two"]
+            delivering.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await delivering
+
+
+async def test_what_take_raises_ends_the_delivery(tmp_path: Path) -> None:
+    """A bug in the code that takes a chunk reaches the owner of the device, and the port can be closed."""
+    with Cable(tmp_path / "tty") as cable:
+        async with SerialPort(cable.path) as port:
+            cable.write(b"one")
+
+            def take(chunk: bytes) -> None:
+                raise ZeroDivisionError(chunk)
+
+            with pytest.raises(ZeroDivisionError, match="one"):
+                await asyncio.wait_for(port.deliver(take), WAIT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -62,35 +61,9 @@ def test_a_port_is_all_that_it_needs() -> None:
 @given(st.lists(st.binary(max_size=60), max_size=20))
 async def test_noise_between_readings_is_never_fatal(noise: list[bytes]) -> None:
     """Whatever comes between them, each whole line is a reading, and all that is no reading is skipped."""
-
-    async def chunks() -> AsyncIterator[bytes]:
-        for number, piece in enumerate(noise):
-            yield piece + b'\n{"mark": %d}\n' % number
-
     notes = Notebook()
-    device = notes.device("d", SerialText(port=PORT))
-    await SerialText(port=PORT).take(chunks(), device)
+    adapter = SerialText(port=PORT)
+    take = adapter.taker(notes.device("d", adapter))
+    for number, piece in enumerate(noise):
+        assert take(piece + b'\n{"mark": %d}\n' % number) is None
     assert [values["mark"] for values in notes.of("d") if "mark" in values] == list(range(len(noise)))
-
-
-async def test_a_flood_of_bad_lines_lets_others_have_their_turn() -> None:
-    """Garbage is as fair as readings: a chunk of thousands of bad lines does not hold the loop in one go."""
-    import asyncio
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield b"?\n" * 10_000
-
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    device = Notebook().device("d", SerialText(port=PORT))
-    task = asyncio.create_task(other())
-    await SerialText(port=PORT).take(chunks(), device)
-    task.cancel()
-    assert device.skipped == {"not JSON": 10_000}
-    assert turns >= 20
