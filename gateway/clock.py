@@ -36,9 +36,10 @@ class Clock:
         self._wall = wall
         self._offset = wall() - boot()
 
-    def offset(self) -> float:
-        """Return seconds from CLOCK_BOOTTIME to UTC as the clock stands now, without the jitter of reading it."""
-        offset = self._wall() - self.boot()
-        if abs(offset - self._offset) > JITTER:
+    def read(self) -> tuple[float, float]:
+        """Return seconds since boot, and from there to UTC as it is now, without the jitter of reading two clocks."""
+        now = self.boot()
+        offset = self._wall() - now
+        if not -JITTER <= offset - self._offset <= JITTER:
             self._offset = offset
-        return self._offset
+        return now, self._offset

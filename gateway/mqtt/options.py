@@ -113,6 +113,7 @@ class Options:
     window: int = 1000  # QoS 1 messages sent and not yet acknowledged, at most
     connect_timeout: float = 5.0  # for everything up to CONNACK
     ack_timeout: float = 5.0  # for each answer that the broker owes
+    ack_lag: float = 0.0  # while few messages are in flight, acknowledgements are read together, this late at most
     maximum_packet_size: int = 1 << 20  # the largest that is taken from the broker
     tls: Tls | None = None  # for mqtts; None: the system's certificate store
 

@@ -20,6 +20,8 @@ MARGIN = 0.02
 """Seconds that the writer's thread may have to wait for its turn on a busy machine."""
 LEAD = 0.25
 """Part of the interval by which a transaction begins earlier, at most, so that it is over in time."""
+JITTER = 0.001
+"""Seconds by which two readings of the clocks may differ."""
 SHED = 1 << 16
 """Bytes that are given up at once, at least, when the outbox is full."""
 
@@ -72,7 +74,7 @@ class Committer:
             return
         if self._timer is not None:
             # Nothing that was put in just now is due before the timer, unless that one is only for tidying up.
-            if self._timer.when() <= self._loop.time() + self._interval * (1 - LEAD):
+            if self._timer.when() <= self._loop.time() + self._interval - self._lead() + JITTER:
                 return
             self._timer.cancel()
             self._timer = None
@@ -127,9 +129,12 @@ class Committer:
 
     def _due(self) -> float | None:
         """Return the time since boot at which the next transaction must begin; None if there is nothing to write."""
-        lead = min(self._interval * LEAD, 2 * self._cost + MARGIN)
-        due = self._log.due(self._interval, lead, self._last)
+        due = self._log.due(self._interval, self._lead(), self._last)
         return None if due is None else max(due, self._retry_at)
+
+    def _lead(self) -> float:
+        """Return by how many seconds a transaction has to begin earlier to be over in time."""
+        return min(self._interval * LEAD, 2 * self._cost + MARGIN)
 
     def _on_timer(self) -> None:
         self._timer = None

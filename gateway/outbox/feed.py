@@ -53,10 +53,10 @@ class Feed:
 
     def take(self, limit: int) -> list[Reading]:
         """Return up to `limit` readings to send now; fewer, or none, when the rest has to come from the card first."""
-        readings = self._follower.take(limit)
-        start = self._follower.wanted()
-        if start is not None:
-            self._follower.loading = True
+        follower = self._follower
+        readings = follower.take(limit)
+        if follower.behind and (start := follower.wanted()) is not None:
+            follower.loading = True
             self._begin(self._load(start))
         return readings
 

@@ -71,6 +71,7 @@ class Follower:
         self.todo = Ranges(acked.gaps(0, END))
         self.pages: deque[Page] = deque()
         self.loading = False
+        self.behind = False
         self._log = log
 
     @property
@@ -80,27 +81,37 @@ class Follower:
         return end if start == 0 else 0
 
     def take(self, limit: int) -> list[Reading]:
-        """Return up to `limit` readings to send now, oldest first; none if they have to be read from the card first."""
-        while limit > 0:
+        """Return up to `limit` readings to send now, oldest first; fewer only if there are no more in memory.
+
+        `behind` tells whether there are more on the card.
+        """
+        taken: list[Reading] = []
+        self.behind = False
+        while (room := limit - len(taken)) > 0:
             start, end = self.todo.first
             tail = self._log.tail
             if start >= tail.start:
-                readings = tail.slice(start, min(end, start + limit, self._log.visible))
-                if readings:
-                    self.todo.remove(start, start + len(readings))
-                return readings
-            page = self._page(start)
-            if page is None:
-                return []
-            stop = min(end, page.end)
-            readings = _between(page.readings, start, stop, limit)
-            if readings:
-                self.todo.remove(start, readings[-1].id + 1)
-                return readings
-            # Nothing with these ids exists: nobody has to wait for them.
-            self.todo.remove(start, stop)
-            self.acked.add(start, stop)
-        return []
+                readings = tail.slice(start, min(end, start + room, self._log.visible))
+                if not readings:
+                    break
+                self.todo.remove(start, start + len(readings))
+                if end == END:
+                    return taken + readings if taken else readings
+            else:
+                self.behind = True
+                page = self._page(start)
+                if page is None:
+                    break
+                readings = _between(page.readings, start, min(end, page.end), room)
+                stop = min(end, page.end) if len(readings) < room else readings[-1].id + 1
+                self.todo.remove(start, stop)
+                if len(readings) < stop - start:
+                    # The other ids do not exist: nobody has to wait for them.
+                    there = Ranges(runs(reading.id for reading in readings))
+                    for a, b in there.gaps(start, stop):
+                        self.acked.add(a, b)
+            taken += readings
+        return taken
 
     def wanted(self) -> int | None:
         """Return the id from which the next page should be read, or None if none is needed now."""

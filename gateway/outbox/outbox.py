@@ -66,7 +66,7 @@ class Outbox:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._writer.start()
-        offset = self._clock.offset()
+        _, offset = self._clock.read()
         try:
             state, epochs = await self._writer.submit(partial(self._store.open, self._clock.boot_id, offset))
         except BaseException:

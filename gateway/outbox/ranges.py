@@ -61,6 +61,9 @@ class Ranges:
         if start >= end:
             return 0
         starts, ends = self._starts, self._ends
+        if starts and start == starts[0] and end < ends[0]:  # the usual case: the front of the first range
+            starts[0] = end
+            return end - start
         lo = bisect_right(ends, start)
         hi = bisect_left(starts, end)
         if lo >= hi:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from gateway.clock import Clock
 from gateway.outbox.store import Epoch
@@ -24,7 +25,8 @@ class Times:
         self._same_boot = [
             epoch.id for epoch in epochs if epoch.id == self.epoch or (epoch.boot_id and epoch.boot_id == clock.boot_id)
         ]
-        self._correct(clock.offset())
+        self._correct(stored)
+        self.refresh()
 
     def now(self) -> float:
         """Return seconds since boot."""
@@ -34,11 +36,12 @@ class Times:
         """Return UTC in seconds, as the clock was read last."""
         return self._clock.boot() + self._offset
 
-    def refresh(self) -> None:
-        """Read the clock, so that `wall` tells the time as it is known now."""
-        offset = self._clock.offset()
+    def refresh(self) -> float:
+        """Read the clock, so that `wall` tells the time as it is known now, and return seconds since boot."""
+        now, offset = self._clock.read()
         if offset != self._offset:
             self._correct(offset)
+        return now
 
     def wall(self, reading: Reading) -> float:
         """Return the UTC time in seconds at which the reading was measured."""
@@ -46,9 +49,9 @@ class Times:
             return reading.time
         return reading.boot + self._offsets.get(reading.id >> EPOCH_SHIFT, self._offset)
 
-    def age(self, reading: Reading) -> float:
-        """Return how many seconds ago it was taken in; infinite if that was in an earlier run."""
-        return self._clock.boot() - reading.boot if reading.id >> EPOCH_SHIFT == self.epoch else float("inf")
+    def age(self, reading: Reading, now: float) -> float:
+        """Return how many seconds before `now` it was taken in; infinite if that was in an earlier run."""
+        return now - reading.boot if reading.id >> EPOCH_SHIFT == self.epoch else inf
 
     def correction(self) -> tuple[int, float] | None:
         """Return (epoch, offset) if the card should be told of a new one, else None."""

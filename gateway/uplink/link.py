@@ -73,10 +73,12 @@ class Link:
             if self._announcements:
                 self._send_announcements()
             while (room := connection.room) > 0 and not self._announcements:
-                readings = feed.take(room if room < BATCH else BATCH)
-                if not readings:
+                limit = room if room < BATCH else BATCH
+                readings = feed.take(limit)
+                if readings:
+                    connection.publish(self._render(readings), qos)
+                if len(readings) < limit:
                     return
-                connection.publish(self._render(readings), qos)
         finally:
             self._pumping = False
 
@@ -162,15 +164,14 @@ class Link:
 
     def _render(self, readings: list[Reading]) -> list[tuple[bytes, bytes, int]]:
         feed, render, topics = self._feed, self._route.format, self._topics
-        feed.refresh()
-        wall = feed.wall
-        old = feed.age(readings[0]) > HISTORICAL  # the oldest comes first
+        now, wall, age = feed.refresh(), feed.wall, feed.age
+        old = age(readings[0], now) > HISTORICAL  # the oldest comes first
         batch = []
         for reading in readings:
             topic = topics.get(reading.stream)
             if topic is None:
                 topic = topics[reading.stream] = self._route.topic(reading.stream).encode()
-            historical = old and feed.age(reading) > HISTORICAL
+            historical = old and age(reading, now) > HISTORICAL
             batch.append((topic, render(reading, int(wall(reading) * 1000 + 0.5), historical), reading.id))
         if self.connection.limits.maximum_packet_size is not None:
             return self._fitting(batch)
