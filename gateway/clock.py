@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 # A correction smaller than this is the jitter of reading two clocks one after the other.
 JITTER = 0.001
 
-
-def _boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+BOOTTIME: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+"""Seconds since boot, also those asleep."""
 
 
 def read_boot_id() -> str:
@@ -27,7 +27,7 @@ class Clock:
 
     def __init__(
         self,
-        boot: Callable[[], float] = _boottime,
+        boot: Callable[[], float] = BOOTTIME,
         wall: Callable[[], float] = time.time,
         boot_id: str | None = None,
     ) -> None:

@@ -18,7 +18,6 @@ from gateway import DeviceError
 
 CHUNK = 16384  # bytes given to the reader at once, at most: other devices have their turn between two chunks
 _FULL = 2048  # a read that brings this much hints at more: a pty gives at most 4 KiB at a time
-_READS = 4
 _GONE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADF)
 
 Parity = Literal["N", "E", "O", "M", "S"]
@@ -126,24 +125,8 @@ class SerialPort:
 
     def _read(self) -> bytes:
         """Return what is there. Raises DeviceError when the port is gone, and BlockingIOError when nothing is there."""
-        chunk = self._read_once(CHUNK)
-        if len(chunk) < _FULL:
-            return chunk
-        chunks, room = [chunk], CHUNK - len(chunk)
-        for _ in range(_READS - 1):
-            try:
-                chunk = self._read_once(room)
-            except OSError:
-                break  # nothing more for now, or unplugged, which the next read finds again
-            chunks.append(chunk)
-            room -= len(chunk)
-            if len(chunk) < _FULL or room <= 0:
-                break
-        return b"".join(chunks)
-
-    def _read_once(self, size: int) -> bytes:
         try:
-            chunk = os.read(self._fd, size)
+            chunk = os.read(self._fd, CHUNK)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -151,7 +134,17 @@ class SerialPort:
             raise DeviceError(words) from error
         if not chunk:
             raise DeviceError(f"unplugged ({self.path})")
-        return chunk
+        if len(chunk) < _FULL:
+            return chunk
+        chunks, room = [chunk], CHUNK - len(chunk)
+        while room > 0 and len(chunk) >= _FULL:
+            try:
+                chunk = os.read(self._fd, room)
+            except OSError:
+                break  # nothing more for now, or unplugged, which the next read finds again
+            chunks.append(chunk)
+            room -= len(chunk)
+        return b"".join(chunks)
 
     def _open(self) -> serial.Serial:
         """Open the port. Raises DeviceError. May block: some drivers talk to the device here."""

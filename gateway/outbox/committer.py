@@ -20,8 +20,6 @@ MARGIN = 0.02
 """Seconds that the writer's thread may have to wait for its turn on a busy machine."""
 LEAD = 0.25
 """Part of the interval by which a transaction begins earlier, at most, so that it is over in time."""
-JITTER = 0.001
-"""Seconds by which two readings of the clocks may differ."""
 SHED = 1 << 16
 """Bytes that are given up at once, at least, when the outbox is full."""
 
@@ -62,6 +60,7 @@ class Committer:
         self._last = times.now()  # when the last one began
         self._retry_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._tidying = False  # the timer is only for what may wait
         self._busy: asyncio.Task[None] | None = None
         self._full = False
         self._failing = False
@@ -70,15 +69,15 @@ class Committer:
 
     def schedule(self) -> None:
         """Arrange for the next transaction, after something was put in or acknowledged. Once for many readings."""
-        if self._busy is not None or self._closed:
-            return
         if self._timer is not None:
-            # Nothing that was put in just now is due before the timer, unless that one is only for tidying up.
-            if self._timer.when() <= self._loop.time() + self._interval - self._lead() + JITTER:
+            if not self._tidying:  # then it is for an older reading than what was put in just now
                 return
             self._timer.cancel()
             self._timer = None
+        if self._busy is not None or self._closed:
+            return
         if (due := self._due()) is not None:
+            self._tidying = self._log.oldest() is None
             self._timer = self._loop.call_later(max(0.0, due - self._times.now()), self._on_timer)
 
     def begin(self) -> None:
@@ -129,12 +128,9 @@ class Committer:
 
     def _due(self) -> float | None:
         """Return the time since boot at which the next transaction must begin; None if there is nothing to write."""
-        due = self._log.due(self._interval, self._lead(), self._last)
+        lead = min(self._interval * LEAD, 2 * self._cost + MARGIN)
+        due = self._log.due(self._interval, lead, self._last)
         return None if due is None else max(due, self._retry_at)
-
-    def _lead(self) -> float:
-        """Return by how many seconds a transaction has to begin earlier to be over in time."""
-        return min(self._interval * LEAD, 2 * self._cost + MARGIN)
 
     def _on_timer(self) -> None:
         self._timer = None

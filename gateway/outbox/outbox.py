@@ -176,19 +176,17 @@ class Outbox:
         self._waking = False
         if self._log.durable_first:
             self._committer.begin()
-        else:
-            self._tell()
-            self._committer.schedule()
-
-    def _tell(self) -> None:
+            return
         for follower in self._log.followers.values():
             follower.on_ready()
+        self._committer.schedule()
 
     def _on_commit(self) -> None:
         if self._rooms:
             self._make_room()
         if self._log.durable_first:
-            self._tell()
+            for follower in self._log.followers.values():
+                follower.on_ready()
 
     def _on_progress(self) -> None:
         """An uplink has dealt with readings: there may be room, and something to write."""

@@ -46,6 +46,7 @@ class Link:
         self._feed = feed
         self._on_proven = on_proven
         self._opened = False
+        self._bounded = False  # the broker has said how large a packet may be
         self._proven = False
         self._pumping = False
         self._topics: dict[str, bytes] = {}
@@ -57,6 +58,7 @@ class Link:
         """Connect. Raises ConnectError."""
         self.connection = await connect(self.address, options, self)
         self._opened = True
+        self._bounded = self.connection.limits.maximum_packet_size is not None
 
     def announce(self, messages: Mapping[str, bytes]) -> None:
         """Publish retained messages, topic -> payload, before any further reading."""
@@ -65,7 +67,7 @@ class Link:
 
     def pump(self) -> None:
         """Send what there is, as far as the window reaches."""
-        if not self.active or self._pumping or self.gone.is_set():
+        if not self.active or self._pumping:
             return
         connection, feed, qos = self.connection, self._feed, self._route.qos
         self._pumping = True
@@ -90,16 +92,13 @@ class Link:
             self._send_announcements()
             await self.connection.drained(timeout)
         if not self.gone.is_set():
-            self._return_in_flight()
-            self.gone.set()
+            self._end("left")
         await self.connection.close(timeout)
 
     def abandon(self, why: str) -> None:
         """Give the link up at once."""
         if not self.gone.is_set():
-            self.why = why
-            self._return_in_flight()
-            self.gone.set()
+            self._end(why)
             self.connection.abort()
 
     # ---- what the connection tells
@@ -142,11 +141,15 @@ class Link:
     def lost(self, error: ConnectionLost) -> None:
         """The link is gone."""
         if not self.gone.is_set():
-            self.why = str(error)
-            self._return_in_flight()
-            self.gone.set()
+            self._end(str(error))
 
     # ----
+
+    def _end(self, why: str) -> None:
+        self.active = False
+        self.why = why
+        self._return_in_flight()
+        self.gone.set()
 
     def _return_in_flight(self) -> None:
         # It may be lost before `open` has returned, and then nothing is in flight.
@@ -173,7 +176,7 @@ class Link:
                 topic = topics[reading.stream] = self._route.topic(reading.stream).encode()
             historical = old and age(reading, now) > HISTORICAL
             batch.append((topic, render(reading, int(wall(reading) * 1000 + 0.5), historical), reading.id))
-        if self.connection.limits.maximum_packet_size is not None:
+        if self._bounded:
             return self._fitting(batch)
         return batch
 

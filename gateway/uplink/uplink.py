@@ -66,7 +66,6 @@ class Uplink:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
-        self._feed.on_ready(self._pump)
         self.task = self._loop.create_task(self._run(), name=f"uplink {self.name}")
         return self
 
@@ -208,7 +207,8 @@ class Uplink:
             waiting=self.account.waiting,
             after=f"{away:.1f} s",
         )
-        link.active = True
+        link.active = not link.gone.is_set()
+        self._feed.on_ready(link.pump)
         link.announce(self._retained)
         link.pump()
 

@@ -259,3 +259,59 @@ async def test_drained_waits_for_the_last_acknowledgement(broker: ScriptedBroker
     broker.release()
     assert await both == [True, True]
     await link.close()
+
+
+async def test_a_few_acknowledgements_are_read_together(broker: ScriptedBroker, recorder: Recorder) -> None:
+    """With `ack_lag`, single messages do not cost a wake-up each for their acknowledgement; whoever waits ends that."""
+    link = await dial(broker, recorder, ack_lag=60.0)
+    for number in range(5):
+        link.publish(batch(1))
+        await broker.wait_published(number + 1)
+    assert recorder.tokens == []
+    assert await link.drained(5.0)
+    assert len(recorder.tokens) == 5
+    assert recorder.calls == 1
+    await link.close()
+
+
+async def test_many_acknowledgements_are_read_at_once(broker: ScriptedBroker, recorder: Recorder) -> None:
+    """`ack_lag` is for a calm link: with more than a few in flight, acknowledgements make room at once."""
+    link = await dial(broker, recorder, ack_lag=60.0)
+    link.publish(batch(1))
+    link.publish(batch(200))
+    await recorder.until(lambda: len(recorder.tokens) == 201)
+    assert link.room == 1000
+    await link.close()
+
+
+async def test_a_window_of_one_never_waits_for_the_lag(broker: ScriptedBroker, recorder: Recorder) -> None:
+    """Where every acknowledgement makes the only room, each is read at once."""
+    link = await dial(broker, recorder, ack_lag=60.0, window=1)
+    for number in range(3):
+        link.publish(batch(1))
+        await recorder.until(lambda n=number: len(recorder.tokens) == n + 1)
+    await link.close()
+
+
+async def test_answers_that_somebody_waits_for_do_not_wait_for_the_lag(
+    broker: ScriptedBroker, recorder: Recorder
+) -> None:
+    """PINGRESP, SUBACK and the orderly end are as quick as without `ack_lag`."""
+    link = await dial(broker, recorder, ack_lag=60.0)
+    link.publish(batch(1))
+    await asyncio.wait_for(link.ping(), 5.0)
+    link.publish(batch(1))
+    assert await asyncio.wait_for(link.subscribe([("a", 1)]), 5.0) == [1]
+    link.publish(batch(1))
+    await asyncio.wait_for(link.close(5.0), 5.0)
+    assert broker.disconnects
+
+
+async def test_the_lag_ends_by_itself(broker: ScriptedBroker, recorder: Recorder) -> None:
+    """A single message with nothing after it is reported after `ack_lag` at the latest, and a loss is found as well."""
+    link = await dial(broker, recorder, ack_lag=0.02)
+    link.publish(batch(1))
+    await recorder.until(lambda: len(recorder.tokens) == 1)
+    link.publish(batch(1))
+    broker.drop()
+    await recorder.until(lambda: len(recorder.losses) == 1)
