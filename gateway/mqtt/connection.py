@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         early, self._early = self._early, []
         self._handle(early)
-        if self._transport is not None:
+        if self._transport is not None and self._nap is None:
             self._transport.resume_reading()  # when closed by now as well: it waits for the broker's end
 
     # -- what the transport calls
@@ -210,7 +210,8 @@ class Connection(asyncio.Protocol):
         self._watch.paused = None
         if self._open and self._transport is not None:
             self._window = self._session.window
-            self._transport.resume_reading()
+            if self._nap is None:
+                self._transport.resume_reading()
             self._loop.call_soon(self._tell_writable)
 
     def connection_lost(self, exc: Exception | None) -> None:
