@@ -29,8 +29,9 @@ from gateway.uplink import Broker, Route, Uplink
 EX_SOFTWARE = 70  # sysexits.h: a bug
 EX_IOERR = 74  # the outbox cannot be opened
 EX_TEMPFAIL = 75  # another process has it open
-ACK_LAG = 0.1
-"""Seconds that an acknowledgement may wait to be read, which saves more CPU than anything else at a calm rate."""
+ACK_LAG = 0.05
+"""Seconds that an acknowledgement may wait to be read: saves a quarter of the CPU at a calm rate, and is what a broker
+that dies can make arrive twice."""
 GRACE = 1.5
 """Seconds that the uplinks have, on an orderly stop, to deliver what is in memory before it goes to the card."""
 

@@ -264,5 +264,5 @@ class OutboxMachine(RuleBasedStateMachine):
         self.settle()
 
 
-OutboxMachine.TestCase.settings = settings(max_examples=1000, stateful_step_count=50, deadline=None)
+OutboxMachine.TestCase.settings = settings(max_examples=600, stateful_step_count=50, deadline=None)
 test_outbox_conserves_readings = OutboxMachine.TestCase

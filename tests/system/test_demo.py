@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.demo import Plan
-from gateway.cli.demo_account import Arrivals, draw_up
+from gateway.cli.demo.account import Arrivals, draw_up
+from gateway.cli.demo.story import Plan
 from gateway.config import load
 
 PLAY = "import sys; from gateway.cli.demo import main; sys.exit(main(pace=float(sys.argv[1])))"

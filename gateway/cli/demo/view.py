@@ -11,9 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.demo_account import Account
-from gateway.cli.demo_rig import EmbeddedBroker
-from gateway.cli.demo_stage import SAMPLE, Stage
+from gateway.cli.demo.account import Account
+from gateway.cli.demo.rig import EmbeddedBroker
+from gateway.cli.demo.stage import SAMPLE, Stage
 
 MOODS = {"good": "green", "bad": "red", "busy": "yellow"}
 BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -1,4 +1,4 @@
-"""One embedded MQTT broker in a process of its own: `python -m gateway.cli.demo_broker PORT` reports what arrives.
+"""One embedded MQTT broker in a process of its own: `python -m gateway.cli.demo.broker PORT` reports what arrives.
 
 It is a process, so that the demo can kill it as a power cut would. It counts inside the broker and not as a
 subscriber: each PUBLISH is reported on stdout before its PUBACK is written, so that no reading can be acknowledged and
@@ -41,7 +41,7 @@ async def serve(port: int) -> None:
     broker = Broker(
         {
             "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
-            "plugins": {"gateway.cli.demo_broker.Counter": {}},
+            "plugins": {"gateway.cli.demo.broker.Counter": {}},
         }
     )
     await broker.start()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from gateway.cli.demo_account import Arrivals
-from gateway.cli.demo_devices import SerialDevice
-from gateway.cli.demo_rig import EmbeddedBroker, Figures
+from gateway.cli.demo.account import Arrivals
+from gateway.cli.demo.devices import SerialDevice
+from gateway.cli.demo.rig import EmbeddedBroker, Figures
 
 SAMPLE = 0.5  # seconds between two points of the history
 

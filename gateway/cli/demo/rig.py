@@ -38,7 +38,7 @@ class EmbeddedBroker:
     async def start(self, timeout: float = 30.0) -> None:
         """Start the process and wait until it listens. Raises DemoError when it does not."""
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway.cli.demo_broker", str(self.port)),
+            *(sys.executable, "-m", "gateway.cli.demo.broker", str(self.port)),
             stdin=asyncio.subprocess.PIPE,  # held open: the broker ends when the demo does, however that ends
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from gateway.cli.demo_account import Account, draw_up
-from gateway.cli.demo_devices import SerialDevice, boiler_line, scale_line
-from gateway.cli.demo_rig import DemoError, Service
-from gateway.cli.demo_stage import Scene, Stage
-from gateway.cli.demo_view import HEIGHT, WIDTH, Lines, Picture, View, show_account
+from gateway.cli.demo.account import Account, draw_up
+from gateway.cli.demo.devices import SerialDevice, boiler_line, scale_line
+from gateway.cli.demo.rig import DemoError, Service
+from gateway.cli.demo.stage import Scene, Stage
+from gateway.cli.demo.view import HEIGHT, WIDTH, Lines, Picture, View, show_account
 
 MISSING = """The demo needs an MQTT broker to play with, and the package amqtt is not installed.
 In a clone, type: make demo
@@ -40,7 +40,9 @@ class Plan:
 
     def __init__(self, folder: Path) -> None:
         """Read config/demo.toml and write a copy of it that lives in `folder`. Raises DemoError if there is none."""
-        source = Path(__file__).resolve().parents[2] / "config" / "demo.toml"
+        here = Path(__file__).resolve()
+        installed = here.with_name("demo.toml")  # in a wheel; in a clone it stands with the other configs
+        source = installed if installed.exists() else here.parents[3] / "config" / "demo.toml"
         if not source.is_file():
             raise DemoError(f"{source} is missing: run the demo in a clone of the project")
         text = source.read_text("utf-8")
