@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -49,9 +50,9 @@ async def test_the_adapter_of_thirty_lines_works(tmp_path: Path, monkeypatch: py
     """The example is an adapter: its fields are keys with a check, and it emits readings."""
     source = block("python", "class Thermal")
     assert len(source.splitlines()) <= 30
-    scope: dict[str, Any] = {"__name__": "example"}
-    exec(source, scope)
-    adapter = scope["Thermal"](zone=3, interval="2s")
+    (tmp_path / "readme_example.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    adapter = importlib.import_module("readme_example").Thermal(zone=3, interval="2s")
     assert adapter.interval == 2.0
     monkeypatch.setattr(Path, "read_text", lambda path: {"/sys/class/thermal/thermal_zone3/temp": "48300\n"}[str(path)])
     came: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
