@@ -53,6 +53,7 @@ class Uplink:
         self._failback = failback
         self._logger = logger or structlog.get_logger()
         self._agreed: dict[int, str] = {}  # the protocol that a broker answered to
+        self._mute: set[int] = set()  # brokers that did not answer at all: an old one may not understand MQTT 5
         self._said: dict[int, str] = {}  # why a broker cannot be used, as it was last logged
         self._retained: dict[str, bytes] = {}
         self._farewell: dict[str, bytes] = {}
@@ -122,16 +123,22 @@ class Uplink:
         """Try one broker; on failure say why, once, and return None."""
         broker = self._brokers[index]
         options = broker.options
-        if options.protocol == "auto" and index in self._agreed:
-            options = replace(options, protocol=self._agreed[index])
+        automatic = options.protocol == "auto"
+        older = automatic and index in self._mute
+        if automatic and (protocol := "3.1.1" if older else self._agreed.get(index)):
+            options = replace(options, protocol=protocol)
         link = Link(index, broker.address, self._route, self._feed, self._hunt.proven)
         try:
             await link.open(options)
         except ConnectError as error:
             self._agreed.pop(index, None)
+            self._mute.discard(index)
+            if automatic and not older and error.kind == "silent":
+                self._mute.add(index)
             self._failed(index, str(error))
             return None
-        self._agreed[index] = link.connection.protocol
+        if not older:  # it may only have been slow: MQTT 5 is asked for again at the next connect
+            self._agreed[index] = link.connection.protocol
         return link
 
     async def _carry(self, link: Link) -> Link | None:

@@ -368,6 +368,23 @@ async def test_the_protocol_that_was_agreed_is_remembered(tmp_path: Path) -> Non
         assert [packet.level for packet in broker.connects] == [5, 4, 4]
 
 
+async def test_a_broker_that_is_mute_to_mqtt_5_is_asked_for_3_1_1_next(tmp_path: Path) -> None:
+    """Some old brokers do not answer an MQTT 5 CONNECT at all; they are not tried with it for ever."""
+    async with ScriptedBroker() as broker:
+        broker.mute_after = "connect"
+        async with rig(tmp_path, endpoint(broker, connect_timeout=0.2)) as it:
+            it.put(5)
+            await broker.until(lambda: len(broker.connects) == 1)
+            broker.mute_after = None
+            await it.empty()
+            assert [packet.level for packet in broker.connects] == [5, 4]
+            broker.drop()
+            it.put(5)
+            await it.empty()
+            assert broker.connects[2].level == 5, "it may only have been slow"
+        assert set(readings(broker)) == set(range(1, 11))
+
+
 async def test_no_broker_at_all(tmp_path: Path) -> None:
     """Readings are taken in and stored with no broker; leaving takes no longer than it must."""
     async with ScriptedBroker() as broker:
