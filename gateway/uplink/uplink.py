@@ -125,6 +125,7 @@ class Uplink:
         options = broker.options
         automatic = options.protocol == "auto"
         older = automatic and index in self._mute
+        self._mute.discard(index)
         if automatic and (protocol := "3.1.1" if older else self._agreed.get(index)):
             options = replace(options, protocol=protocol)
         link = Link(index, broker.address, self._route, self._feed, self._hunt.proven)
@@ -132,7 +133,6 @@ class Uplink:
             await link.open(options)
         except ConnectError as error:
             self._agreed.pop(index, None)
-            self._mute.discard(index)
             if automatic and not older and error.kind == "silent":
                 self._mute.add(index)
             self._failed(index, str(error))
