@@ -20,6 +20,11 @@ MARGIN = 0.02
 """Seconds that the writer's thread may have to wait for its turn on a busy machine."""
 LEAD = 0.25
 """Part of the interval by which a transaction begins earlier, at most, so that it is over in time."""
+WORDS = {
+    "full": "it has reached [outbox] max_size",
+    "no-space": "the card has no more free than [outbox] keep_free",
+    "too-old": "they are older than [outbox] max_age",
+}
 SHED = 1 << 16
 """Bytes that are given up at once, at least, when the outbox is full."""
 
@@ -62,7 +67,7 @@ class Committer:
         self._timer: asyncio.TimerHandle | None = None
         self._tidying = False  # the timer is only for what may wait
         self._busy: asyncio.Task[None] | None = None
-        self._full = False
+        self._full, self._reason = False, "full"
         self._failing = False
         self._gave_up: set[str] = set()  # reasons that the log knows
         self._closed = False
@@ -124,7 +129,9 @@ class Committer:
         count = sum(self._log.lose(follower, readings, reason, self._times.wall) for follower in followers)
         if count and reason not in self._gave_up:
             self._gave_up.add(reason)
-            self._logger.warning("the outbox gives readings up; the ledger says which", reason=reason, readings=count)
+            self._logger.warning(
+                f"the outbox gives readings up: {WORDS[reason]}; the ledger says which", readings=count
+            )
 
     def _due(self) -> float | None:
         """Return the time since boot at which the next transaction must begin; None if there is nothing to write."""
@@ -143,7 +150,7 @@ class Committer:
     async def _commit(self) -> None:
         log = self._log
         if self._full and self._drop_newest:
-            self.give_up(log.tail.slice(log.flushed, log.next_id), "full")
+            self.give_up(log.tail.slice(log.flushed, log.next_id), self._reason)
         commit, correction = log.begin(), self._times.correction()
         began = self._last = self._times.now()
         try:
@@ -170,7 +177,7 @@ class Committer:
         self.commits += 1
         self.used = written.used
         self._log.finish(commit, written.blocks)
-        self._full = written.used > written.limit
+        self._full, self._reason = written.used > written.limit, written.reason
         self._retry_at = 0.0
         if self._failing:
             self._failing = False
@@ -184,7 +191,7 @@ class Committer:
         with suppress(sqlite3.Error):  # the next transaction will meet it, and say so
             if self._full and not self._drop_newest:
                 size = max(SHED, written.used - written.limit)
-                self.give_up(await self._writer.submit(partial(self._store.oldest, size)), "full")
+                self.give_up(await self._writer.submit(partial(self._store.oldest, size)), self._reason)
                 self._last = float("-inf")  # it is due now
             if self._max_age is not None:
                 oldest = await self._writer.submit(partial(self._store.oldest, 1))

@@ -23,6 +23,8 @@ ROOM = 8000
 """Readings of one stream that may exist only in memory; beyond that its device waits."""
 CALM = 0.001
 """Seconds without a reading after which the next one is sent at once; in between they go together."""
+LITTLE = 500_000
+"""Bytes of room in the outbox that are worth a warning at start."""
 PATIENCE = 0.05
 """Seconds that a device waits for the uplinks to make room before the card has to."""
 
@@ -69,6 +71,7 @@ class Outbox:
         _, offset = self._clock.read()
         try:
             state, epochs = await self._writer.submit(partial(self._store.open, self._clock.boot_id, offset))
+            room = await self._writer.submit(self._store.written)
         except BaseException:
             await self._writer.stop(1.0)
             raise
@@ -85,6 +88,12 @@ class Outbox:
             on_change=self._on_commit,
             logger=self._logger,
         )
+        if room.limit - room.used < LITTLE:
+            self._logger.warning(
+                "the outbox has next to no room, and readings that cannot be sent will go into the ledger: "
+                "make room on the card, or change keep_free or max_size in [outbox]",
+                **{"free on the card": room.free, "the outbox may take": room.limit, "it takes": room.used},
+            )
         for name, follower in self._log.followers.items():
             self._feeds[name] = Feed(
                 follower,

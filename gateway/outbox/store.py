@@ -37,7 +37,14 @@ class Written:
 
     blocks: int
     used: int  # in use, in the file and its log
-    limit: int  # what may be in use, given the size of the card
+    limit: int  # what may be in use: max_size, or less where the card has to keep its free space
+    free: int  # left on the card
+    max_size: int
+
+    @property
+    def reason(self) -> str:
+        """Why nothing more fits, in the ledger's words."""
+        return "full" if self.limit >= self.max_size else "no-space"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,7 @@ class Store:
                 db.execute("ROLLBACK")
             raise
         self._blocks += bool(readings) - deleted_blocks
-        return self._written()
+        return self.written()
 
     def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[Loss]]:
         """Read back at least `limit` readings from id `start` on, if there are as many below `upto`.
@@ -223,7 +230,8 @@ class Store:
                 total += sum(reading.id not in acked for reading in page.readings)
         return total
 
-    def _written(self) -> Written:
+    def written(self) -> Written:
+        """Return what the last transaction left behind."""
         pages = self._db.execute("PRAGMA page_count").fetchone()[0]
         free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
         try:
@@ -231,8 +239,9 @@ class Store:
             card = os.statvfs(self.path.parent)
         except OSError as error:
             raise sqlite3.OperationalError(str(error)) from error
-        limit = allowed(self._max_size, pages * PAGE_SIZE + log, card.f_bavail * card.f_frsize, self._keep_free)
-        return Written(self._blocks, (pages - free) * PAGE_SIZE + log, limit)
+        left = card.f_bavail * card.f_frsize
+        limit = allowed(self._max_size, pages * PAGE_SIZE + log, left, self._keep_free)
+        return Written(self._blocks, (pages - free) * PAGE_SIZE + log, limit, left, self._max_size)
 
 
 def allowed(max_size: int, size: int, free: int, keep_free: int) -> int:

@@ -227,6 +227,21 @@ async def test_a_full_outbox_keeps_its_size_and_says_what_went(tmp_path: Path, p
         assert left[0] == 0
 
 
+async def test_a_card_without_room_is_said_at_start_and_the_ledger_knows_why(tmp_path: Path) -> None:
+    """Where keep_free leaves the outbox nothing, the user learns it before an outage does, and which key to change."""
+    path = tmp_path / "o.db"
+    with capture_logs() as logs:
+        async with Outbox(path, ["cloud"], keep_free=1 << 60) as outbox:
+            put(outbox, 10)
+            await outbox.flush()
+            await until(lambda: outbox.follow("cloud").account.lost == 10)
+    said = [entry["event"] for entry in logs]
+    assert "keep_free" in said[0]
+    assert sum("gives readings up" in event for event in said) == 1
+    (row,) = ledger(path)
+    assert (row.reason, row.count) == ("no-space", 10)
+
+
 def test_what_is_allowed_leaves_the_card_its_free_space() -> None:
     """keep_free counts whatever max_size says; space inside the file does not count as taken from the card."""
     assert allowed(1000, size=100, free=10_000, keep_free=500) == 1000
