@@ -35,9 +35,8 @@ class Feed:
         logger: Any,
     ) -> None:
         self.account: Account = follower.account
-        self.refresh = times.refresh
-        self.wall = times.wall
-        self.age = times.age
+        self.moments = times.moments
+        self._times = times
         self._follower = follower
         self._log = log
         self._store = store
@@ -111,6 +110,6 @@ class Feed:
                 page, _ = await self._writer.submit(partial(self._store.read, one, one + 1, 1))
                 found = [reading for reading in page.readings if reading.id == one]
             readings += found
-        count = self._log.lose(self._follower, readings, reason, self.wall)
+        count = self._log.lose(self._follower, readings, reason, self._times.wall)
         self._logger.warning(f"{self._follower.name}: readings in the ledger", reason=reason, readings=count)
         self._on_progress()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 
 from gateway.clock import Clock
 from gateway.outbox.store import Epoch
@@ -43,15 +42,27 @@ class Times:
             self._correct(offset)
         return now
 
+    def moments(self, readings: Sequence[Reading], late: float) -> list[tuple[int, bool]]:
+        """Return, for each, the UTC milliseconds at which it was measured, and whether that was `late` seconds ago.
+
+        A reading of an earlier run is late in any case.
+        """
+        since = self.refresh() - late
+        first = self.epoch << EPOCH_SHIFT
+        offset, offsets = self._offset, self._offsets
+        return [
+            (
+                int((boot + offsets.get(id_ >> EPOCH_SHIFT, offset) if time is None else time) * 1000 + 0.5),
+                boot < since or id_ < first,
+            )
+            for id_, _, _, boot, time, _ in readings
+        ]
+
     def wall(self, reading: Reading) -> float:
         """Return the UTC time in seconds at which the reading was measured."""
         if reading.time is not None:
             return reading.time
         return reading.boot + self._offsets.get(reading.id >> EPOCH_SHIFT, self._offset)
-
-    def age(self, reading: Reading, now: float) -> float:
-        """Return how many seconds before `now` it was taken in; infinite if that was in an earlier run."""
-        return now - reading.boot if reading.id >> EPOCH_SHIFT == self.epoch else inf
 
     def correction(self) -> tuple[int, float] | None:
         """Return (epoch, offset) if the card should be told of a new one, else None."""

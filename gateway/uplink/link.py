@@ -166,16 +166,13 @@ class Link:
             self.connection.publish([(topic.encode(), payload, ANNOUNCEMENT + self._announced)], qos=1, retain=retain)
 
     def _render(self, readings: list[Reading]) -> list[tuple[bytes, bytes, int]]:
-        feed, render, topics = self._feed, self._route.format, self._topics
-        now, wall, age = feed.refresh(), feed.wall, feed.age
-        old = age(readings[0], now) > HISTORICAL  # the oldest comes first
+        render, topics = self._route.format, self._topics
         batch = []
-        for reading in readings:
+        for reading, (ts, historical) in zip(readings, self._feed.moments(readings, HISTORICAL), strict=True):
             topic = topics.get(reading.stream)
             if topic is None:
                 topic = topics[reading.stream] = self._route.topic(reading.stream).encode()
-            historical = old and age(reading, now) > HISTORICAL
-            batch.append((topic, render(reading, int(wall(reading) * 1000 + 0.5), historical), reading.id))
+            batch.append((topic, render(reading, ts, historical), reading.id))
         if self._bounded:
             return self._fitting(batch)
         return batch

@@ -346,7 +346,12 @@ async def test_a_reading_gets_the_time_that_the_clock_has_when_it_is_sent(tmp_pa
         outbox.put("boiler", {"n": 3}, 123.0)
         offset[0] = 1.7e9
         feed = outbox.follow("cloud")
-        feed.refresh()
         readings: list[Reading] = []
         await until(lambda: len(readings.extend(feed.take(10)) or readings) == 3)
-        assert [feed.wall(reading) for reading in readings] == [1.7e9 + 500, 1.7e9 + 600, 123.0]
+        assert feed.moments(readings, 5.0) == [
+            (1_700_000_500_000, True),  # of an earlier run
+            (1_700_000_600_000, False),
+            (123_000, False),
+        ]
+        now[0] = 606.0
+        assert feed.moments(readings[1:2], 5.0) == [(1_700_000_600_000, True)]
