@@ -167,7 +167,8 @@ class _Watch:
         """Feed the watchdog only as long as the loop turns and the writer gets its work done."""
         while self._notifier.watchdog:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._outbox.alive(), self._notifier.watchdog)
+                async with asyncio.timeout(self._notifier.watchdog):
+                    await self._outbox.alive()
                 self._notifier.send(WATCHDOG="1")
             await asyncio.sleep(self._notifier.watchdog / 3)
         await asyncio.Event().wait()

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Sequence
 from math import inf
 
+from gateway.mqtt.doze import Doze
 from gateway.mqtt.errors import ConnectError, ConnectionLost, ConnectRefused, Kind, ProtocolError
 from gateway.mqtt.listener import Listener, Message
 from gateway.mqtt.options import NAMES, Limits, Options
@@ -20,7 +21,6 @@ from gateway.mqtt.watch import Watch
 # So much may wait in this process for the broker to read before the link counts as paused; well above a usual window.
 _MOST_BUFFERED = 256 * 1024
 _RESUME_BELOW = 192 * 1024
-_FEW = 64  # messages in flight up to which acknowledgements may wait
 
 
 class Connection(asyncio.Protocol):
@@ -41,8 +41,7 @@ class Connection(asyncio.Protocol):
         self._window = 0  # messages that may be in flight; 0 unless open and not paused
         self._open = False  # from the CONNACK until it is lost or closed by us
         self._silent = True  # the listener is told nothing: before `connect` has returned, and after the end
-        self._few = 0  # so many messages in flight are few
-        self._nap: asyncio.TimerHandle | None = None  # while it does not read
+        self._doze = Doze(options.ack_lag)
         self._early: list[Event] = []  # what came with the CONNACK
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf  # when the timer goes off
@@ -84,8 +83,8 @@ class Connection(asyncio.Protocol):
         transport.write(self._session.publish(batch, qos, retain, now))
         self._watch.sent = now
         if qos:
-            if self._options.ack_lag:
-                self._doze(transport)
+            if self._empty is None and self._pong is None and not self._answers:
+                self._doze.sent(len(self._in_flight))
             if now + self._patience < self._due:
                 self._arm(now + self._patience)
         else:
@@ -104,7 +103,7 @@ class Connection(asyncio.Protocol):
         a filter that MQTT cannot carry.
         """
         self._raise_if_closed()
-        self._rise()
+        self._doze.end()
         identifier, data = self._session.subscribe(filters)
         answer: asyncio.Future[list[int]] = self._loop.create_future()
         self._answers[identifier] = answer
@@ -122,7 +121,7 @@ class Connection(asyncio.Protocol):
     async def ping(self) -> None:
         """Send PINGREQ and wait for the answer. Raises ConnectionLost when the link is gone, or goes."""
         self._raise_if_closed()
-        self._rise()
+        self._doze.end()
         if self._pong is None:
             self._pong = self._loop.create_future()
         pong = self._pong
@@ -134,7 +133,7 @@ class Connection(asyncio.Protocol):
         if len(self._in_flight) and self._open:
             if self._empty is None:
                 self._empty = self._loop.create_future()
-            self._rise()
+            self._doze.end()
             await asyncio.wait([self._empty], timeout=timeout)
         return not len(self._in_flight)
 
@@ -145,7 +144,7 @@ class Connection(asyncio.Protocol):
         returns.
         """
         transport = self._transport
-        self._rise()
+        self._doze.end()
         if self._open:
             # The broker closes when it has read this. Closing first, with acknowledgements unread, would reset the
             # connection and could destroy the DISCONNECT on its way.
@@ -181,7 +180,7 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         early, self._early = self._early, []
         self._handle(early)
-        if self._transport is not None and self._nap is None:
+        if self._transport is not None and not self._doze.active:
             self._transport.resume_reading()  # when closed by now as well: it waits for the broker's end
 
     # -- what the transport calls
@@ -210,7 +209,7 @@ class Connection(asyncio.Protocol):
         self._watch.paused = None
         if self._open and self._transport is not None:
             self._window = self._session.window
-            if self._nap is None:
+            if not self._doze.active:
                 self._transport.resume_reading()
             self._loop.call_soon(self._tell_writable)
 
@@ -276,7 +275,7 @@ class Connection(asyncio.Protocol):
         self.session_present = connack.session_present
         self._open = True
         self._window = self._session.window
-        self._few = min(_FEW, self._window // 4)
+        self._doze.open(self._transport, self._window)
         self._watch.keep_alive = self._session.limits.keep_alive
         self._transport.pause_reading()  # until the owner can be told what comes
         self._look()
@@ -325,9 +324,7 @@ class Connection(asyncio.Protocol):
         """Give no more room, stop the timer, and wake whoever waits for an answer."""
         self._open = False
         self._window = 0
-        if self._nap is not None:
-            self._nap.cancel()
-            self._nap = None
+        self._doze.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -341,22 +338,6 @@ class Connection(asyncio.Protocol):
         if self._empty is not None:
             self._empty.set_result(None)
             self._empty = None
-
-    def _doze(self, transport: asyncio.Transport) -> None:
-        """Stop reading for a while: to wake up for each of a few acknowledgements costs more than all the rest."""
-        if len(self._in_flight) > self._few:
-            self._rise()
-        elif self._nap is None and self._empty is None and self._pong is None and not self._answers:
-            transport.pause_reading()
-            self._nap = self._loop.call_later(self._options.ack_lag, self._rise)
-
-    def _rise(self) -> None:
-        """Read again."""
-        if self._nap is not None:
-            self._nap.cancel()
-            self._nap = None
-            if self._transport is not None and self._watch.paused is None:
-                self._transport.resume_reading()
 
     def _raise_if_closed(self) -> None:
         if not self._open:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -192,11 +193,11 @@ class Uplink:
         """Watch a link for `duration` seconds; return whether it stayed good."""
         until = self._loop.time() + duration
         while (left := until - self._loop.time()) > 0:
-            try:
-                await asyncio.wait_for(link.gone.wait(), min(left, PROBE))
-                return False
-            except TimeoutError:
-                pass
+            with suppress(TimeoutError):
+                # Not wait_for, which before Python 3.12 forgets a cancellation that comes together with the event.
+                async with asyncio.timeout(min(left, PROBE)):
+                    await link.gone.wait()
+                    return False
             try:
                 await link.connection.ping()
             except MqttError as error:

@@ -40,7 +40,7 @@ class Rig:
     async def until(self, condition: Callable[[], bool], timeout: float = 8.0) -> None:
         async with asyncio.timeout(timeout):
             while not condition():
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0)
 
     async def empty(self) -> None:
         await self.until(lambda: self.uplink.account.waiting == 0)
@@ -198,7 +198,7 @@ async def test_failback_waits_until_the_better_broker_has_been_good(tmp_path: Pa
             connected = loop.time()
             while it.uplink.broker != primary.url:
                 it.put(1)
-                await asyncio.sleep(0.005)
+                await it.empty()
                 assert loop.time() < connected + 5
             assert loop.time() - connected >= 0.35
             it.put(20)
