@@ -73,6 +73,7 @@ class Outbox:
             state, epochs = await self._writer.submit(partial(self._store.open, self._clock.boot_id, offset))
             room = await self._writer.submit(self._store.written)
         except BaseException:
+            self._writer.submit(self._store.close)  # also what an opening that was cancelled has opened by then
             await self._writer.stop(1.0)
             raise
         self._log = Log(state, self._uplinks, durable_first=self._interval == 0)

@@ -184,6 +184,18 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
             pass
 
 
+async def test_an_opening_that_is_cancelled_leaves_the_outbox_free(tmp_path: Path) -> None:
+    """Whoever gives up while the file is being opened does not keep the next one out."""
+    path = tmp_path / "o.db"
+    opening = asyncio.create_task(Outbox(path, ["cloud"]).__aenter__())
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    async with Outbox(path, ["cloud"]) as outbox:
+        assert outbox.taken_in == 0
+
+
 async def test_a_foreign_file_is_named_and_left_alone(tmp_path: Path) -> None:
     """A path that points at something else is an error in words, and that file stays as it is."""
     path = tmp_path / "notes.txt"
