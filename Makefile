@@ -36,7 +36,7 @@ $(VENV)/.demo: pyproject.toml $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml $(VENV)/bin/python
 	@echo "Setting up .venv for tests (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,proxy,dev]'
 	@touch $@ $(VENV)/.demo
 
 clean:

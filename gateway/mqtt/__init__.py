@@ -1,10 +1,11 @@
 """A self-contained MQTT engine: 3.1, 3.1.1 and 5.0 over TCP, TLS and unix sockets; it needs nothing else of us."""
 
+from gateway.mqtt.address import Address, Network, Tls
 from gateway.mqtt.connection import Connection
 from gateway.mqtt.dialing import connect
 from gateway.mqtt.errors import ConnectError, ConnectionLost, ConnectRefused, MqttError, ProtocolError
 from gateway.mqtt.listener import Listener, Message
-from gateway.mqtt.options import Address, Limits, Options, Tls
+from gateway.mqtt.options import Limits, Options
 from gateway.mqtt.packets import Will
 from gateway.mqtt.reasons import in_words
 
@@ -18,6 +19,7 @@ __all__ = [
     "Listener",
     "Message",
     "MqttError",
+    "Network",
     "Options",
     "ProtocolError",
     "Tls",

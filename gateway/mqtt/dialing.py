@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway.mqtt.address import Address
 from gateway.mqtt.connection import Connection
 from gateway.mqtt.errors import ConnectError, ConnectRefused
 from gateway.mqtt.listener import Listener
-from gateway.mqtt.options import LEVELS, Address, Options
+from gateway.mqtt.options import LEVELS, Options
 from gateway.mqtt.reasons import UNSUPPORTED_VERSION
 from gateway.mqtt.transports import Resolve, Way, ways, within
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from gateway.mqtt.address import Tls
 from gateway.mqtt.errors import ConnectError
-from gateway.mqtt.options import Tls
 
 # Codes of X509_verify_cert (openssl, x509_vfy.h).
 _NOT_YET_VALID, _EXPIRED = 9, 10

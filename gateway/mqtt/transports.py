@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any, Protocol
 
 from gateway.mqtt import tls
+from gateway.mqtt.address import Address, Tls
 from gateway.mqtt.aside import aside
 from gateway.mqtt.errors import ConnectError, Kind
-from gateway.mqtt.options import Address, Tls
 
 Resolve = Callable[[str, int], list[tuple[Any, ...]]]
 
