@@ -1,4 +1,4 @@
-"""A self-contained MQTT engine: 3.1, 3.1.1 and 5.0 over TCP, TLS and unix sockets; it needs nothing else of us."""
+"""A self-contained MQTT engine: 3.1, 3.1.1 and 5.0 over TCP, TLS, WebSocket and unix sockets; it needs nothing of us."""
 
 from gateway.mqtt.address import Address, Network, Tls
 from gateway.mqtt.connection import Connection

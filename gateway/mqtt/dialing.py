@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from gateway.mqtt.address import Address
 from gateway.mqtt.connection import Connection
@@ -10,10 +11,10 @@ from gateway.mqtt.errors import ConnectError, ConnectRefused
 from gateway.mqtt.listener import Listener
 from gateway.mqtt.options import LEVELS, Options
 from gateway.mqtt.reasons import UNSUPPORTED_VERSION
-from gateway.mqtt.transports import Resolve, Way, ways, within
+from gateway.mqtt.ways import Resolve, Way, ways, within
 
 # Of several failures, the one that came furthest tells most.
-_PROGRESS = ("name", "unreachable", "tls", "closed", "silent", "protocol", "refused")
+_PROGRESS = ("name", "unreachable", "proxy", "tls", "websocket", "closed", "silent", "protocol", "refused")
 
 
 async def connect(
@@ -30,7 +31,10 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + options.connect_timeout
-    found = await ways(address, options.tls, until, resolve)
+    longest = address.keep_alive_at_most
+    if longest is not None:
+        options = replace(options, keep_alive=min(options.keep_alive or longest, longest))
+    found = await ways(address, options, until, resolve)
     failures: list[ConnectError] = []
     for left in range(len(found), 0, -1):
         now = loop.time()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-# Why no link could be made, from the first step to the last: the name is not known; nobody answers there; TLS failed;
-# closed, silent or nonsense instead of a CONNACK; refused by CONNACK.
-Kind: TypeAlias = Literal["name", "unreachable", "tls", "closed", "silent", "protocol", "refused"]
+# Why no link could be made, from the first step to the last: the name is not known; nobody answers there; the proxy,
+# TLS or the WebSocket failed; closed, silent or nonsense instead of a CONNACK; refused by CONNACK.
+Kind: TypeAlias = Literal["name", "unreachable", "proxy", "tls", "websocket", "closed", "silent", "protocol", "refused"]
 
 
 class MqttError(OSError):
