@@ -16,7 +16,7 @@ def sas_token(resource: str, key: str, lifetime: float, now: float, policy: str 
     `resource` is "HUB.azure-devices.net/devices/DEVICE", `key` the device's in base64; or `policy` names a shared
     access policy, and `key` is that one's. The token is good for `lifetime` seconds from `now`, in seconds of UTC
     since 1970. Raises ValueError for a key that is not base64, and for a token that would never be good.
-    Source: https://learn.microsoft.com/azure/iot-hub/authenticate-authorize-sas, "SAS token structure".
+    Source: https://learn.microsoft.com/azure/iot-hub/iot-hub-dev-guide-sas, "Security token structure".
     """
     try:
         secret = b64decode(key, validate=True)
