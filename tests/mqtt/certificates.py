@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 
 
-def openssl(*arguments: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=20)
+def openssl(*arguments: str | Path) -> str:
+    """Run openssl, and return what it prints."""
+    command = ["openssl", *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, timeout=20, text=True).stdout
 
 
 class Authority:
@@ -46,3 +52,38 @@ def server(certificate: tuple[Path, Path], clients: Path | None = None) -> ssl.S
         made.verify_mode = ssl.CERT_REQUIRED
         made.load_verify_locations(clients)
     return made
+
+
+def renewed(path: Path, other: Path) -> None:
+    """Put the content of another file into this one, as whoever renews a certificate does: whole, and in one step."""
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(other.read_bytes())
+    fresh.replace(path)
+
+
+@contextmanager
+def alerting(context: ssl.SSLContext) -> Iterator[str]:
+    """Run a server that shakes hands as OpenSSL does, and return its URL: asyncio's own keeps its alerts to itself.
+
+    It reads until the client goes, and answers nothing.
+    """
+
+    def serve() -> None:
+        while True:
+            try:
+                connection = listener.accept()[0]
+            except OSError:
+                return
+            connection.settimeout(5)
+            with connection, suppress(OSError), context.wrap_socket(connection, server_side=True) as link:
+                while link.recv(4096):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=serve)
+        thread.start()
+        try:
+            yield f"mqtts://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)

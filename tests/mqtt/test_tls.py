@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.mqtt import Address, ConnectError, Options, Tls, connect
-from gateway.mqtt.tls import context
-from tests.mqtt.certificates import Authority, server
+from gateway.mqtt.tls import complaint, context
+from gateway.mqtt.validity import certificate_end, expires_soon, own_certificate_end, peer_certificate_end
+from tests.mqtt.certificates import Authority, alerting, openssl, renewed, server
 from tests.mqtt.recorder import Recorder
 from tests.scripted_broker import ScriptedBroker
 
@@ -80,7 +87,7 @@ async def test_a_certificate_for_another_name_is_refused(authority: Authority) -
     """A broker with somebody else's certificate is not told our name and password."""
     async with ScriptedBroker(tls=server(authority.sign("other", "DNS:other.example"))) as broker:
         words = await failure(broker.url, Tls(ca=str(authority.ca)))
-        assert words == "TLS: the broker's certificate is not for the name 127.0.0.1"
+        assert words.startswith("TLS: the broker's certificate is not for the name 127.0.0.1; if it is the right one")
         assert broker.connects == []
         # The name may be given when the address is not it.
         tls = Tls(ca=str(authority.ca), server_name="other.example")
@@ -93,7 +100,8 @@ async def test_a_certificate_for_another_name_is_refused(authority: Authority) -
 async def test_a_certificate_that_has_expired_is_refused(authority: Authority) -> None:
     """An old certificate is told as what it is."""
     async with ScriptedBroker(tls=server(authority.sign("old", days=-1))) as broker:
-        assert await failure(broker.url, Tls(ca=str(authority.ca))) == "TLS: the broker's certificate has expired"
+        words = await failure(broker.url, Tls(ca=str(authority.ca)))
+        assert words.startswith("TLS: the broker's certificate has expired; it must be renewed there")
         assert broker.connects == []
 
 
@@ -168,3 +176,271 @@ async def test_files_that_are_wrong_are_named(authority: Authority, certificate:
     # A folder with hashed names does as well.
     assert context(Tls(ca=str(authority.folder))).verify_mode is ssl.CERT_REQUIRED
     assert context(Tls(ca=ca)).minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+async def test_a_name_is_checked_as_an_address_is(authority: Authority, certificate: Pair) -> None:
+    """A certificate for an IP address does for that address only, and one for a name for that name only."""
+    by_name = server(authority.sign("by-name", "DNS:localhost"))
+    by_address = server(authority.sign("by-address", "IP:127.0.0.1"))
+    tls = Tls(ca=str(authority.ca))
+    for chosen, good, bad in ((by_name, "localhost", "127.0.0.1"), (by_address, "127.0.0.1", "localhost")):
+        async with ScriptedBroker(tls=chosen) as broker:
+            for host in (good, bad):
+                address = Address("mqtts", host, broker.port)
+                resolve = lambda host, port: socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)  # noqa: E731
+                opening = connect(address, Options("me", tls=tls), Recorder(), resolve=resolve)
+                if host == good:
+                    await (await opening).close()
+                else:
+                    with pytest.raises(ConnectError, match=f"not for the name {bad}"):
+                        await opening
+            assert len(broker.connects) == 1
+
+
+async def test_the_name_is_asked_for_and_protocols_are_offered(authority: Authority, certificate: Pair) -> None:
+    """The server hears which name is wanted (SNI), and which protocols can be spoken (ALPN)."""
+    asked: list[str | None] = []
+    chosen = server(authority.sign("sni", "DNS:one.example,IP:127.0.0.1"))
+    chosen.set_alpn_protocols(["mqtt"])
+    chosen.sni_callback = lambda link, name, context: asked.append(name)
+    async with ScriptedBroker(tls=chosen) as broker:
+        tls = Tls(ca=str(authority.ca), server_name="one.example", alpn=("x-amzn-mqtt-ca", "mqtt"))
+        link = await connect(Address.parse(broker.url), Options("me", tls=tls), Recorder())
+        assert asked == ["one.example"]
+        assert link._transport is not None
+        assert link._transport.get_extra_info("ssl_object").selected_alpn_protocol() == "mqtt"
+        await link.close()
+
+
+async def test_the_minimum_version_is_kept(authority: Authority, certificate: Pair) -> None:
+    """TLS 1.2 is the least; 1.3 can be insisted on; what is older is told as that."""
+    old = server(certificate)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with ScriptedBroker(tls=old) as broker:
+        link = await connect(Address.parse(broker.url), Options("me", tls=Tls(ca=str(authority.ca))), Recorder())
+        await link.close()
+    with alerting(old) as url:
+        words = await failure(url, Tls(ca=str(authority.ca), minimum_version="1.3"))
+    assert words == "TLS: only another version of TLS is spoken there"
+    # What is older than 1.2 is not even asked for by OpenSSL, unless it is told to.
+    assert context(Tls()).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context(Tls(minimum_version="1.3")).minimum_version is ssl.TLSVersion.TLSv1_3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"minimum_version": "1.1"}, 'minimum_version must be "1.2" or "1.3", not \'1.1\''),
+        ({"alpn": ("",)}, "alpn: a protocol is 1 to 255 ASCII characters, not ''"),
+        ({"alpn": ("ü",)}, "alpn: a protocol is 1 to 255 ASCII characters, not 'ü'"),
+    ],
+)
+def test_what_tls_cannot_be_told(wrong: dict[str, object], words: str) -> None:
+    """A wrong option is refused when it is given, with its name and what it may be."""
+    with pytest.raises(ValueError, match=r"must be|characters") as caught:
+        Tls(**wrong)  # type: ignore[arg-type]
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (None, "TLS: the broker asks for a client certificate; give certificate and key"),
+        ("stranger", "TLS: the broker refuses the client certificate: it does not know the CA that signed it"),
+        ("old", "TLS: the broker refuses the client certificate: it has expired; renew it"),
+    ],
+)
+async def test_a_client_certificate_that_is_refused(
+    authority: Authority,
+    stranger: Authority,
+    certificate: Pair,
+    own: str | None,
+    words: str,
+    version: ssl.TLSVersion,
+) -> None:
+    """A refusal of our certificate is told as that, also in TLS 1.3, where it comes after the handshake."""
+    asking = server(certificate, clients=authority.ca)
+    asking.minimum_version = asking.maximum_version = version
+    tls = Tls(ca=str(authority.ca))
+    if own is not None:
+        signer, days = (stranger, 2) if own == "stranger" else (authority, -1)
+        pair = signer.sign(f"own-{own}", days=days)
+        tls = Tls(ca=str(authority.ca), certificate=str(pair[0]), key=str(pair[1]))
+    with alerting(asking) as url:
+        told = [await failure(url.replace("mqtts:", scheme), tls) for scheme in ("mqtts:", "wss:")]
+    if own is None and version is ssl.TLSVersion.TLSv1_2:
+        words = "TLS: the broker refused the handshake; it may ask for a client certificate"
+    assert [one.removesuffix(", without an answer to CONNECT") for one in told] == [words, words]
+
+
+async def test_nothing_falls_back_to_plain_text(authority: Authority, certificate: Pair) -> None:
+    """A broker where TLS fails is never asked without it: what it hears is a handshake, and nothing else."""
+    heard = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.extend(await reader.read(4096))
+        writer.close()
+
+    plain = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with plain:
+        for scheme in ("mqtts", "wss"):
+            await failure(f"{scheme}://127.0.0.1:{plain.sockets[0].getsockname()[1]}", None)
+    assert heard[:2] == b"\x16\x03"  # a record of TLS, of the kind handshake
+    assert b"hunter2" not in heard
+
+
+# -- files that change
+
+
+def files(authority: Authority, folder: Path, name: str, days: int = 2) -> tuple[Tls, Path, Path]:
+    """Return copies of a client's certificate and key in a folder, and what names them."""
+    certificate, key = folder / "own.crt", folder / "own.key"
+    pair = authority.sign(name, days=days)
+    shutil.copy(pair[0], certificate)
+    shutil.copy(pair[1], key)
+    return Tls(ca=str(authority.ca), certificate=str(certificate), key=str(key)), certificate, key
+
+
+async def test_renewed_files_are_used_at_the_next_connect(
+    authority: Authority, certificate: Pair, tmp_path: Path
+) -> None:
+    """A certificate that was renewed is shown to the broker without a restart."""
+    tls, own, key = files(authority, tmp_path, "first")
+    seen: list[float | None] = []
+    async with ScriptedBroker(tls=server(certificate, clients=authority.ca)) as broker:
+        for name in ("first", "second"):
+            link = await connect(Address.parse(broker.url), Options("me", tls=tls), Recorder())
+            seen.append(peer_certificate_end(broker._clients[0].transport))
+            await link.close()
+            await broker.until(lambda: broker.clients == 0)
+            if name == "first":
+                pair = authority.sign("second", days=9)
+                renewed(own, pair[0])
+                renewed(key, pair[1])
+    assert None not in seen
+    assert 6.9 < (seen[1] - seen[0]) / 86_400 < 7.1  # type: ignore[operator]
+    assert complaint(tls) is None
+
+
+def test_a_reconnect_reads_no_file_again(authority: Authority, tmp_path: Path) -> None:
+    """While no file changes, the context is the same; a touched one is read again."""
+    tls, own, _ = files(authority, tmp_path, "same")
+    first = context(tls)
+    assert context(tls) is first
+    os.utime(own, ns=(1, 1))
+    assert context(tls) is not first
+
+
+def test_a_half_written_pair_does_no_harm(authority: Authority, tmp_path: Path) -> None:
+    """Between a new certificate and its new key, what was read before stays in use, and what is wrong is told."""
+    tls, own, key = files(authority, tmp_path, "before")
+    before = context(tls)
+    pair = authority.sign("after")
+    renewed(own, pair[0])
+    for _ in range(2):
+        assert context(tls) is before
+        told = complaint(tls)
+        assert told is not None
+        assert told.startswith("TLS: the key does not belong to the certificate: ")
+        assert told.endswith("; what was read before stays in use")
+    key.write_bytes(pair[1].read_bytes()[:60])
+    assert context(tls) is before
+    assert "no certificate and key (PEM) can be read" in str(complaint(tls))
+    key.unlink()
+    assert context(tls) is before
+    assert "cannot be read: no such file" in str(complaint(tls))
+    renewed(key, pair[1])
+    after = context(tls)
+    assert after is not before
+    assert complaint(tls) is None
+
+
+def test_old_files_that_come_back_are_no_reason_to_complain(authority: Authority, tmp_path: Path) -> None:
+    """When the change is taken back, nothing is wrong any more."""
+    tls, own, _ = files(authority, tmp_path, "back")
+    before = context(tls)
+    own.rename(own.with_suffix(".away"))
+    assert context(tls) is before
+    assert complaint(tls)
+    own.with_suffix(".away").rename(own)
+    assert context(tls) is before
+    assert complaint(tls) is None
+
+
+def test_a_first_pair_that_is_wrong_is_an_error(authority: Authority, tmp_path: Path) -> None:
+    """There is nothing to stay with when nothing has worked before."""
+    tls, _, key = files(authority, tmp_path, "never")
+    renewed(key, authority.sign("other")[1])
+    with pytest.raises(ConnectError, match="the key does not belong to the certificate"):
+        context(tls)
+    assert complaint(tls) is None
+
+
+# -- until when
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        (31.0, None),
+        (30.0, "ends in 30 days, on 2026-03-01 00:00 UTC"),
+        (1.5, "ends in 1 day, on 2026-03-01 00:00 UTC"),
+        (0.5, "ends within a day, on 2026-03-01 00:00 UTC"),
+        (0.0, "has ended, on 2026-03-01 00:00 UTC"),
+        (-400.0, "has ended, on 2026-03-01 00:00 UTC"),
+    ],
+)
+def test_an_end_is_told_thirty_days_ahead(left: float, words: str | None) -> None:
+    """What ends within 30 days is told with its date, and nothing before."""
+    end = 1_772_323_200.0
+    assert expires_soon(end, end - left * 86_400) == words
+    assert (expires_soon(end, end - left * 86_400, days=3) is None) == (left > 3)
+
+
+async def test_the_ends_of_both_certificates_are_known(authority: Authority, certificate: Pair, tmp_path: Path) -> None:
+    """The broker's end is known on every link with TLS, also an insecure one, and our own from its file."""
+    tls, _, _ = files(authority, tmp_path, "ten", days=10)
+    end = own_certificate_end(tls)
+    assert end is not None
+    assert abs(end - time.time() - 10 * 86_400) < 3600
+    assert own_certificate_end(Tls()) is None
+    assert own_certificate_end(Tls(certificate=str(tmp_path / "missing"))) is None
+    assert own_certificate_end(Tls(certificate=tls.key)) is None
+    async with ScriptedBroker(tls=server(certificate)) as broker, ScriptedBroker() as plain:
+        for one in (Tls(ca=str(authority.ca)), Tls(insecure=True)):
+            link = await connect(Address.parse(broker.url), Options("me", tls=one), Recorder())
+            assert link._transport is not None
+            end = peer_certificate_end(link._transport)
+            assert end is not None
+            assert abs(end - time.time() - 2 * 86_400) < 3600
+            await link.close()
+        link = await connect(Address.parse(plain.url), Options("me"), Recorder())
+        assert link._transport is not None
+        assert peer_certificate_end(link._transport) is None
+        await link.close()
+
+
+def test_the_end_is_read_as_openssl_reads_it(authority: Authority, tmp_path: Path) -> None:
+    """Years before and after 2050 are written in two ways (RFC 5280, section 4.1.2.5), and both are read."""
+    for days in (1, 365 * 10, 365 * 60):
+        own, _ = authority.sign(f"years-{days}", days=days)
+        end = certificate_end(ssl.PEM_cert_to_DER_cert(own.read_text()[own.read_text().index("-----BEGIN") :]))
+        told = openssl("x509", "-noout", "-enddate", "-in", own).removeprefix("notAfter=").strip()
+        assert end == ssl.cert_time_to_seconds(told)
+
+
+@given(st.binary(max_size=200))
+def test_nonsense_has_no_end(data: bytes) -> None:
+    """Bytes that are no certificate are told as that, whatever they are."""
+    with pytest.raises(ValueError):  # noqa: PT011 - the words differ, the rule is one
+        certificate_end(data)
+
+
+def test_a_certificate_that_is_cut_off_has_no_end(certificate: Pair) -> None:
+    """Each beginning of a certificate that lacks its end of validity is an error, and none hangs or crashes."""
+    text = certificate[0].read_text()
+    whole = ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN") :])
+    for length in range(len(whole)):
+        with pytest.raises(ValueError, match="not a certificate"):
+            certificate_end(whole[:length])

@@ -52,7 +52,7 @@ def refusal_in_words(error: Exception, request: Request) -> str:
             return f"the server sends us elsewhere ({answer}): {where}"
         return f"the server answers the request for a WebSocket at {path} with {answer}"
     if isinstance(error, NegotiationError):
-        return f"the server opens a WebSocket at {path}, but not for MQTT: {printable(str(error))}"
+        return f"the server opens a WebSocket at {path}, but not as it was asked to: {printable(str(error))}"
     cause = error.__cause__ if isinstance(error, InvalidMessage) and error.__cause__ else error
     return f"no WebSocket is spoken there: {printable(str(cause))}"
 

@@ -151,6 +151,7 @@ class WebSocket(asyncio.Protocol, asyncio.Transport):
         return rest
 
     def _judge(self) -> None:
+        self._rules.events_received()  # the answer; what matters of it is in the state
         if self._rules.handshake_exc is not None:
             self._refuse(refusal_in_words(self._rules.handshake_exc, self._request))
         elif self._rules.state is OPEN:
