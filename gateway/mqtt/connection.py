@@ -4,49 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
-from math import inf
+from collections.abc import Iterable, Sequence
 
-from gateway.mqtt.doze import Doze
+from gateway.mqtt.endings import ended, lost_in_words, refused
 from gateway.mqtt.errors import ConnectError, ConnectionLost, ConnectRefused, Kind, ProtocolError
-from gateway.mqtt.listener import Listener, Message
+from gateway.mqtt.events import Acknowledged, Answered, Event, Forgotten, Recorded, Refused
+from gateway.mqtt.line import Line
+from gateway.mqtt.listener import Forgetter, Listener, Message
 from gateway.mqtt.options import NAMES, Limits, Options
-from gateway.mqtt.packets import Connack, Disconnect, Pingresp, Suback
+from gateway.mqtt.packets import Auth, Connack, Disconnect, Pingresp
 from gateway.mqtt.properties import Properties
-from gateway.mqtt.reasons import connack_in_words, in_words
-from gateway.mqtt.session import PINGREQ, Acknowledged, Batch, Event, Refused, Session
-from gateway.mqtt.tls import failure_in_words
-from gateway.mqtt.watch import Watch
+from gateway.mqtt.reasons import NOT_AUTHORISED, UNSPECIFIED
+from gateway.mqtt.session import AGAIN, CONTINUE, Batch, Session, Wanted
 
-# So much may wait in this process for the broker to read before the link counts as paused; well above a usual window.
-_MOST_BUFFERED = 256 * 1024
-_RESUME_BELOW = 192 * 1024
+_AUTH = 0  # among the identifiers of questions, for AUTH, which has none
 
 
 class Connection(asyncio.Protocol):
     """A link with a broker, made by `connect`. It belongs to the loop in which it was made."""
 
-    def __init__(self, options: Options, level: int, listener: Listener) -> None:
+    def __init__(self, options: Options, level: int, listener: Listener, received: set[int] | None = None) -> None:
         self.protocol = NAMES[level]  # what was agreed: "3.1", "3.1.1" or "5"
         self.session_present = False  # the broker has kept the session of this client id
         self._loop = asyncio.get_running_loop()
         self._options = options
         self._listener = listener
-        self._session = Session(options, level)
+        self._forgetter = listener if isinstance(listener, Forgetter) else None
+        self._session = Session(options, level, received, remembers=self._forgetter is not None)
         self._hello = self._session.connect()
         self._in_flight = self._session.in_flight
-        self._patience = options.ack_timeout + self._in_flight.grain
-        self._watch = Watch(options, self._in_flight.grain, self._loop.time())
-        self._transport: asyncio.Transport | None = None
+        self._line = Line(options, level, self._in_flight.grain, self._in_flight.oldest, self._lose)
         self._window = 0  # messages that may be in flight; 0 unless open and not paused
         self._open = False  # from the CONNACK until it is lost or closed by us
+        self._begun = False  # the owner has the link in hand
         self._silent = True  # the listener is told nothing: before `connect` has returned, and after the end
-        self._doze = Doze(options.ack_lag)
         self._early: list[Event] = []  # what came with the CONNACK
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = inf  # when the timer goes off
         self._written: list[int] = []  # tokens of QoS 0 messages to report
-        self._answers: dict[int, asyncio.Future[list[int]]] = {}
+        self._questions: dict[int, asyncio.Future[list[int]]] = {}
         self._pong: asyncio.Future[None] | None = None
         self._empty: asyncio.Future[None] | None = None
         self._welcome: asyncio.Future[None] = self._loop.create_future()
@@ -60,72 +54,148 @@ class Connection(asyncio.Protocol):
         return self._session.limits
 
     @property
+    def transport(self) -> asyncio.Transport | None:
+        """Return what the bytes go over, for what it knows of the other side."""
+        return self._line.transport
+
+    @property
     def room(self) -> int:
-        """Return how many QoS 1 messages may be sent now; 0 while the broker does not read, and after the end."""
+        """Return how many messages of QoS 1 and 2 may be sent now; 0 while the broker does not read, and at the end."""
         return max(0, self._window - len(self._in_flight))
 
     @property
     def in_flight(self) -> list[int]:
-        """Return the unacknowledged tokens in order of sending; still right after the link is gone."""
+        """Return the tokens without an end, in order of sending in each phase; still right after the link is gone."""
         return self._in_flight.tokens
 
-    def publish(self, batch: Batch, qos: int = 1, retain: bool = False) -> None:
+    @property
+    def released(self) -> list[int]:
+        """Return those in flight of which `release` or `resume` was asked; still right after the link is gone."""
+        return self._in_flight.completing.tokens
+
+    @property
+    def received_ids(self) -> set[int]:
+        """Return the identifiers of the QoS 2 messages that were told and that the broker may send again."""
+        return self._session.receiving.received
+
+    @property
+    def downgraded(self) -> bool:
+        """Return whether the broker answers QoS 2 as if it were QoS 1."""
+        return self._in_flight.downgraded
+
+    def publish(
+        self,
+        batch: Batch,
+        qos: int = 1,
+        retain: bool = False,
+        properties: Properties | None = None,
+        dup: bool = False,
+    ) -> None:
         """Send messages (topic in UTF-8, payload, token) in one write; never more than there is `room` for.
 
         A token of -1 takes room but is reported to nobody. Tokens of QoS 0 are reported as acknowledged right after
-        this call. Raises ConnectionLost when the link is gone and ValueError for what MQTT cannot carry; nothing is
-        sent then.
+        this call. The properties are those of each message; before MQTT 5 they are not sent. `dup`: the broker may have
+        seen them before. At QoS 2, on a session that goes on, messages must be `numbered`.
+
+        Raises ConnectionLost when the link is gone and ValueError for what MQTT cannot carry, what the broker says it
+        cannot take, and a numbered message that does not fit (see `fitting`); nothing is sent then.
         """
-        transport = self._transport
-        if not self._open or transport is None:
-            raise ConnectionLost("the link is closed")
-        now = self._loop.time()
-        transport.write(self._session.publish(batch, qos, retain, now))
-        self._watch.sent = now
+        self._raise_if_closed()
+        now = self._line.send(self._session.publish(batch, qos, retain, self._loop.time(), properties, dup))
         if qos:
-            if self._empty is None and self._pong is None and not self._answers:
-                self._doze.sent(len(self._in_flight))
-            if now + self._patience < self._due:
-                self._arm(now + self._patience)
+            if self._empty is None and self._pong is None and not self._questions:
+                self._line.doze.sent(len(self._in_flight))
+            self._line.owed(now)
         else:
             if not self._written:
                 self._loop.call_soon(self._report_written)
             self._written += [token for _, _, token in batch if token >= 0]
 
-    def fits(self, topic: bytes, payload: bytes) -> bool:
-        """Return whether the broker takes a message of this size."""
-        return self._session.fits(topic, payload)
+    def fits(self, topic: bytes, payload: bytes, properties: Properties | None = None) -> bool:
+        """Return whether the broker takes a message of this size. Raises ValueError for properties that are none."""
+        return self._session.fits(topic, payload, properties)
 
-    async def subscribe(self, filters: Sequence[tuple[str, int]]) -> list[int]:
-        """Subscribe to (filter, QoS 0 or 1) and return, for each, the QoS granted, or why not (0x80 and above).
+    def accepts(self, token: int) -> bool:
+        """Return whether the packet identifier of this token is free."""
+        return self.fitting((token,)) == 1
+
+    def fitting(self, tokens: Sequence[int]) -> int:
+        """Return how many of these tokens, from the first on, can be sent together: their identifiers are free."""
+        return self._in_flight.fitting(tokens)
+
+    def release(self, tokens: Iterable[int]) -> None:
+        """Let recorded QoS 2 messages go on to their end, which is told as `acknowledged`.
+
+        Tokens that are not recorded are passed over. On a link that is gone it is only noted.
+        """
+        self._send_released(self._session.sending.release(tokens, self._loop.time()))
+
+    def resume(self, tokens: Iterable[int]) -> None:
+        """Let numbered messages go on that were released in an earlier connection of a session that goes on.
+
+        To be called before anything is published; their end is told as `acknowledged`. Tokens that were resumed already
+        are passed over. Raises ValueError if an identifier is in flight.
+        """
+        self._send_released(self._session.sending.resume(tokens, self._loop.time()))
+
+    def _send_released(self, data: bytes) -> None:
+        if data and self._open:
+            self._line.doze.end()
+            self._line.owed(self._line.send(data))
+
+    def confirm(self, packet_ids: Iterable[int]) -> None:
+        """With `hold_received`: answer these messages, or what was `forgotten`. Others are passed over."""
+        data = self._session.receiving.confirm(packet_ids)
+        if data and self._open:
+            self._line.send(data)
+
+    def hold(self, on: bool) -> None:
+        """Read nothing more from the broker, until `hold(False)`. Deadlines wait meanwhile.
+
+        What has been read already is still told.
+        """
+        if not self._open:
+            return
+        self._line.hold(on)
+
+    async def subscribe(self, subscriptions: Sequence[Wanted], identifier: int | None = None) -> list[int]:
+        """Subscribe, and return for each the QoS granted, or why not (0x80 and above).
 
         Raises ConnectionLost; a broker that does not answer within `ack_timeout` loses the link. Raises ValueError for
-        a filter that MQTT cannot carry.
+        a filter that MQTT cannot carry or that the broker says it has not, and asks nothing then.
         """
         self._raise_if_closed()
-        self._doze.end()
-        identifier, data = self._session.subscribe(filters)
+        return await self._ask("SUBSCRIBE", *self._session.subscribe(subscriptions, identifier))
+
+    async def unsubscribe(self, filters: Sequence[str]) -> list[int]:
+        """Unsubscribe, and return the broker's reason for each filter. Raises as `subscribe` does."""
+        self._raise_if_closed()
+        return await self._ask("UNSUBSCRIBE", *self._session.unsubscribe(filters))
+
+    async def reauthenticate(self) -> None:
+        """Go through the authentication again (MQTT 5). Raises ConnectionLost; a failure loses the link."""
+        self._raise_if_closed()
+        method = self._options.authentication
+        if method is None or _AUTH in self._questions:
+            raise ValueError("there is no authentication, or it is under way")
+        await self._ask("AUTH", _AUTH, self._session.authenticate(AGAIN, method.start()))
+
+    async def _ask(self, what: str, question: int, data: bytes) -> list[int]:
+        self._line.doze.end()
         answer: asyncio.Future[list[int]] = self._loop.create_future()
-        self._answers[identifier] = answer
-        self._write(data)
-        try:
-            async with asyncio.timeout(self._options.ack_timeout):
-                return await answer
-        except TimeoutError:
-            error = ConnectionLost(f"no answer to SUBSCRIBE for {self._options.ack_timeout:.1f} s")
-            self._loop.call_soon(self._lose, error)
-            raise error from None
-        finally:
-            del self._answers[identifier]
+        self._questions[question] = answer
+        self._line.send(data)
+        self._line.asked(question, what)
+        return await answer
 
     async def ping(self) -> None:
         """Send PINGREQ and wait for the answer. Raises ConnectionLost when the link is gone, or goes."""
         self._raise_if_closed()
-        self._doze.end()
+        self._line.doze.end()
         if self._pong is None:
             self._pong = self._loop.create_future()
         pong = self._pong
-        self._send_ping()
+        self._line.ping()
         await asyncio.shield(pong)
 
     async def drained(self, timeout: float) -> bool:
@@ -133,22 +203,26 @@ class Connection(asyncio.Protocol):
         if len(self._in_flight) and self._open:
             if self._empty is None:
                 self._empty = self._loop.create_future()
-            self._doze.end()
+            self._line.doze.end()
             await asyncio.wait([self._empty], timeout=timeout)
         return not len(self._in_flight)
 
-    async def close(self, timeout: float = 1.0) -> None:
+    async def close(self, timeout: float = 1.0, reason: int = 0, session_expiry: int | None = None) -> None:
         """Say DISCONNECT, wait until the broker has closed, and drop the socket after `timeout` seconds at the latest.
 
-        The will is not published, and `lost` is not called. Acknowledgements that still come are reported until this
-        returns.
+        The will is not published, unless `reason` is 4, and `lost` is not called. Acknowledgements that still come are
+        reported until this returns; messages are not. Raises ValueError for a `session_expiry` (seconds, MQTT 5) that
+        the broker could not take.
         """
-        transport = self._transport
-        self._doze.end()
-        if self._open:
+        transport = self._line.transport
+        if self._open and transport is not None:
             # The broker closes when it has read this. Closing first, with acknowledgements unread, would reset the
             # connection and could destroy the DISCONNECT on its way.
-            self._write(self._session.disconnect())
+            goodbye = self._session.disconnect(reason, session_expiry)
+            if goodbye:
+                self._line.send(goodbye)
+            else:
+                transport.close()
             self._shut(ConnectionLost("closed by this side"))
         try:
             if transport is not None:
@@ -161,10 +235,11 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the socket at once, without DISCONNECT, so that the broker publishes the will. `lost` is not called."""
         self._silent = True
+        self._session.untold(self._early)
         self._welcome.cancel()
         self._shut(ConnectionLost("closed by this side"))
-        if self._transport is not None:
-            self._transport.abort()
+        if self._line.transport is not None:
+            self._line.transport.abort()
 
     # -- what `connect` uses
 
@@ -179,43 +254,38 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         early, self._early = self._early, []
+        self._begun = True
         self._handle(early)
-        if self._transport is not None and not self._doze.active:
-            self._transport.resume_reading()  # when closed by now as well: it waits for the broker's end
+        self._line.gate.open("early")
 
     # -- what the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say CONNECT."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - every transport of ours reads and writes
-        self._transport = transport
-        transport.set_write_buffer_limits(high=_MOST_BUFFERED, low=_RESUME_BELOW)
-        transport.write(self._hello)
+        self._line.attach(transport)
+        self._line.send(self._hello)
 
     def data_received(self, data: bytes) -> None:
         """Take what the broker sent."""
-        self._watch.heard = True
-        self._handle(self._session.receive(data))
+        self._line.came(data)
+        self._handle(self._session.receive(data, self._loop.time()))
 
     def pause_writing(self) -> None:
         """Give no more room: the broker does not read."""
         self._window = 0
-        now = self._watch.paused = self._loop.time()
-        if self._open:
-            self._arm(now + self._options.ack_timeout)
+        self._line.pause()
 
     def resume_writing(self) -> None:
         """Give room again."""
-        self._watch.paused = None
-        if self._open and self._transport is not None:
+        self._line.resume()
+        if self._open:
             self._window = self._session.window
-            if not self._doze.active:
-                self._transport.resume_reading()
             self._loop.call_soon(self._tell_writable)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Say that the link is gone, unless we closed it."""
-        why = _in_words(exc)
+        why = lost_in_words(exc)
         if not self._welcome.done():
             kind: Kind = "tls" if isinstance(exc, ssl.SSLError) else "closed"
             self._welcome.set_exception(ConnectError(f"{why}, without an answer to CONNECT", kind=kind))
@@ -225,79 +295,118 @@ class Connection(asyncio.Protocol):
     # -- events
 
     def _handle(self, events: list[Event]) -> None:
+        if self._open and not self._begun:
+            self._early += events
+            return
+        listener = self._listener
         for position, event in enumerate(events):
+            if self._silent and self._welcome.done():
+                self._session.untold(events[position:])
+                break
             match event:
-                case Acknowledged():
-                    if not self._silent:
-                        self._listener.acknowledged(event.tokens)
                 case Message():
-                    if not self._silent:
-                        self._listener.received(event)
+                    listener.received(event)
+                case Acknowledged():
+                    listener.acknowledged(event.tokens)
+                case Recorded():
+                    listener.recorded(event.tokens)
                 case Refused():
-                    if not self._silent:
-                        self._listener.refused(event.token, event.reason)
+                    listener.refused(event.token, event.reason)
                 case Connack():
-                    self._answered(event)
-                    self._early = events[position + 1 :]
+                    self._greeted(event)
+                    self._handle(events[position + 1 :])
                     return
-                case Suback():
-                    answer = self._answers.get(event.packet_id)
-                    if answer is not None and not answer.done():
-                        answer.set_result(list(event.reasons))
-                case Pingresp():
-                    self._watch.pinged = None
-                    if self._watch.keep_alive:
-                        self._arm(self._watch.sent + self._watch.keep_alive)
-                    if self._pong is not None:
-                        self._pong.set_result(None)
-                        self._pong = None
-                case Disconnect():
-                    self._lose(_ended(event))
-                case ProtocolError():
-                    self._broken(event)
+                case _:
+                    self._take(event)
         if self._open:
             self._reply()
         if self._empty is not None and not len(self._in_flight):
             self._empty.set_result(None)
             self._empty = None
 
-    def _answered(self, connack: Connack) -> None:
+    def _take(self, event: Event) -> None:
+        match event:
+            case Forgotten():
+                if self._forgetter is not None:
+                    self._forgetter.forgotten(event.packet_id)
+            case Answered():
+                self._settle(event.packet_id, event.reasons)
+            case Pingresp():
+                self._line.ponged()
+                if self._pong is not None:
+                    self._pong.set_result(None)
+                    self._pong = None
+            case Auth():
+                self._authenticate(event)
+            case Disconnect():
+                self._lose(ended(event))
+            case ProtocolError():
+                self._broken(event)
+
+    def _settle(self, question: int, reasons: list[int]) -> None:
+        self._line.answered(question)
+        answer = self._questions.pop(question, None)
+        if answer is not None and not answer.done():  # else nobody waits for it any more
+            answer.set_result(reasons)
+
+    def _greeted(self, connack: Connack) -> None:
         """Open the link, or say why not."""
-        if self._welcome.done() or self._transport is None:
+        if self._welcome.done():
             return
-        level = self._session.level
         if connack.reason:
-            words = connack_in_words(connack.reason, level) + _quoted(connack.properties)
-            self._welcome.set_exception(
-                ConnectRefused(f"refused by the broker: {words}", reason=connack.reason, level=level)
-            )
+            self._welcome.set_exception(refused(connack, self._session.level))
+            return
+        data = connack.properties.get("authentication_data")
+        if data is not None and not self._trusted(data, None):
             return
         self.session_present = connack.session_present
         self._open = True
         self._window = self._session.window
-        self._doze.open(self._transport, self._window)
-        self._watch.keep_alive = self._session.limits.keep_alive
-        self._transport.pause_reading()  # until the owner can be told what comes
-        self._look()
+        self._line.gate.shut("early")  # until the owner can be told what comes
+        self._line.open(self._window, self._session.limits.keep_alive)
         self._welcome.set_result(None)
+
+    def _authenticate(self, packet: Auth) -> None:
+        """Go on with the authentication, or end it."""
+        data = packet.properties.get("authentication_data")
+        if packet.reason == CONTINUE:
+            self._trusted(data, CONTINUE)
+        elif data is None or self._trusted(data, None):
+            self._settle(_AUTH, [])
+
+    def _trusted(self, data: bytes | None, reason: int | None) -> bool:
+        """Show the broker's data to the authentication and send what it answers, with this reason."""
+        method = self._options.authentication
+        if method is None:
+            return True  # data that nobody has asked for
+        try:
+            answer = method.answer(data)
+        except ValueError as error:
+            words = f"the broker's side of the authentication is refused: {error}"
+            if not self._welcome.done():
+                self._welcome.set_exception(ConnectRefused(words, reason=NOT_AUTHORISED, level=self._session.level))
+            else:
+                self._leave(UNSPECIFIED, ConnectionLost(words))
+            return False
+        if reason is not None:
+            self._line.send(self._session.authenticate(reason, answer))
+        return True
 
     def _broken(self, error: ProtocolError) -> None:
         """Answer a breach of the protocol, in MQTT 5 with its code, and leave."""
         if not self._welcome.done():
             self._welcome.set_exception(ConnectError(f"the answer to CONNECT is not MQTT: {error}", kind="protocol"))
-        if self._open and self._session.level >= 5:
-            self._write(self._session.disconnect(error.reason))
         lost = ConnectionLost(f"the broker broke the protocol: {error}")
         lost.__cause__ = error
-        self._lose(lost)
+        self._leave(error.reason, lost)
 
     def _reply(self) -> None:
         data = self._session.replies()
-        if data and self._transport is not None:
-            self._transport.write(data)
-            if self._watch.paused is not None:
+        if data:
+            self._line.send(data)
+            if self._line.paused:
                 # It sends, but does not read our answers: take no more until it does, so that they do not pile up.
-                self._transport.pause_reading()
+                self._line.gate.shut("replies")
 
     def _report_written(self) -> None:
         tokens, self._written = self._written, []
@@ -308,10 +417,16 @@ class Connection(asyncio.Protocol):
         if self._window and not self._silent:
             self._listener.writable()
 
-    # -- the end, and the deadlines before it
+    # -- the end
+
+    def _leave(self, reason: int, error: ConnectionLost) -> None:
+        """Say why in MQTT 5, and lose the link; before, an orderly goodbye would take back the will."""
+        if self._open and self._session.level >= 5:
+            self._line.send(self._session.disconnect(reason))
+        self._lose(error)
 
     def _lose(self, error: ConnectionLost) -> None:
-        transport = self._transport
+        transport = self._line.transport
         if not self._open or transport is None:
             return
         self._shut(error)
@@ -324,13 +439,11 @@ class Connection(asyncio.Protocol):
         """Give no more room, stop the timer, and wake whoever waits for an answer."""
         self._open = False
         self._window = 0
-        self._doze.close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for answer in self._answers.values():
+        self._line.shut()
+        for answer in self._questions.values():
             if not answer.done():
                 answer.set_exception(error)
+        self._questions.clear()
         if self._pong is not None:
             self._pong.set_exception(error)
             self._pong.exception()  # it is no mistake when nobody waits any more
@@ -342,54 +455,3 @@ class Connection(asyncio.Protocol):
     def _raise_if_closed(self) -> None:
         if not self._open:
             raise ConnectionLost("the link is closed")
-
-    def _write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-            self._watch.sent = self._loop.time()
-
-    def _send_ping(self) -> None:
-        if self._watch.pinged is None:
-            self._write(PINGREQ)
-            now = self._watch.pinged = self._loop.time()
-            self._arm(now + self._options.ack_timeout)
-
-    def _arm(self, when: float) -> None:
-        """Have a look at `when`, or before. An earlier look arms the timer again, so sending does not have to."""
-        if self._open and when < self._due:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._due = when
-            self._timer = self._loop.call_at(when, self._look)
-
-    def _look(self) -> None:
-        self._timer, self._due = None, inf
-        verdict = self._watch.look(self._loop.time(), self._in_flight.oldest())
-        if verdict.lost:
-            self._lose(ConnectionLost(verdict.lost))
-            return
-        if verdict.ping:
-            self._send_ping()
-        if verdict.due < inf:
-            self._arm(verdict.due)
-
-
-def _in_words(exc: Exception | None) -> str:
-    if exc is None:
-        return "the broker closed the connection"
-    if isinstance(exc, ssl.SSLError):
-        return failure_in_words(exc)
-    if isinstance(exc, OSError) and exc.strerror:
-        return exc.strerror[0].lower() + exc.strerror[1:]
-    return f"{type(exc).__name__}: {exc}"
-
-
-def _ended(packet: Disconnect) -> ConnectionLost:
-    words = f"the broker ended the session: {in_words(packet.reason)}{_quoted(packet.properties)}"
-    return ConnectionLost(words, reason=packet.reason)
-
-
-def _quoted(properties: Properties) -> str:
-    """Return what the broker says in its own words, made fit for one line of a log."""
-    said = properties.get("reason_string", "")[:200]
-    return f": {''.join(character if character.isprintable() else ' ' for character in said)}" if said else ""

@@ -9,7 +9,7 @@ from gateway.mqtt.address import Address
 from gateway.mqtt.connection import Connection
 from gateway.mqtt.errors import ConnectError, ConnectRefused
 from gateway.mqtt.listener import Listener
-from gateway.mqtt.options import LEVELS, Options
+from gateway.mqtt.options import Options
 from gateway.mqtt.reasons import UNSUPPORTED_VERSION
 from gateway.mqtt.ways import Resolve, Way, ways, within
 
@@ -18,12 +18,19 @@ _PROGRESS = ("name", "unreachable", "proxy", "tls", "websocket", "closed", "sile
 
 
 async def connect(
-    address: Address, options: Options, listener: Listener, *, resolve: Resolve | None = None
+    address: Address,
+    options: Options,
+    listener: Listener,
+    *,
+    received: set[int] | None = None,
+    resolve: Resolve | None = None,
 ) -> Connection:
     """Open a link with a broker: resolve, connect, TLS, CONNECT, CONNACK, all within `options.connect_timeout` seconds.
 
     Every address of the name is tried, each with its share of the time that is left. Protocol "auto" asks for MQTT 5,
-    and for 3.1.1 when the broker does not know 5 (CONNACK 0x84 or 0x01) or closes without an answer.
+    for 3.1.1 when the broker does not know 5 (CONNACK 0x84 or 0x01) or closes without an answer, and then for 3.1.
+    `received` are the identifiers of QoS 2 messages that were told in an earlier connection; the set is kept up to
+    date, and emptied when the broker has not kept the session.
 
     Raises ConnectError, whose `kind` tells at which step; ConnectRefused when the broker said no; ValueError for
     options that MQTT cannot carry. Cancelling leaves nothing open. `resolve` stands in for `socket.getaddrinfo`: it
@@ -39,7 +46,7 @@ async def connect(
     for left in range(len(found), 0, -1):
         now = loop.time()
         try:
-            return await _through(found[-left], options, listener, now + (until - now) / left)
+            return await _through(found[-left], options, listener, received, now + (until - now) / left)
         except ConnectRefused:
             raise  # it is an answer, and the same broker stands behind the other addresses
         except ConnectError as error:
@@ -51,15 +58,17 @@ async def connect(
     raise ConnectError(words, kind=furthest.kind) from furthest
 
 
-async def _through(way: Way, options: Options, listener: Listener, until: float) -> Connection:
-    levels = LEVELS[options.protocol]
-    for level in levels[:-1]:
+async def _through(
+    way: Way, options: Options, listener: Listener, received: set[int] | None, until: float
+) -> Connection:
+    *newer, oldest = options.levels
+    for level in newer:
         try:
-            return await _attempt(way, options, level, listener, until)
+            return await _attempt(way, Connection(options, level, listener, received), until)
         except ConnectError as error:
             if not older(error):
                 raise
-    return await _attempt(way, options, levels[-1], listener, until)
+    return await _attempt(way, Connection(options, oldest, listener, received), until)
 
 
 def older(error: ConnectError) -> bool:
@@ -69,8 +78,7 @@ def older(error: ConnectError) -> bool:
     return error.kind == "closed"
 
 
-async def _attempt(way: Way, options: Options, level: int, listener: Listener, until: float) -> Connection:
-    connection = Connection(options, level, listener)
+async def _attempt(way: Way, connection: Connection, until: float) -> Connection:
     try:
         await way.open(connection, until)
         async with within(until, "silent", f"{way} does not answer CONNECT"):

@@ -22,20 +22,28 @@ class ConnectError(MqttError, ConnectionError):
 
 
 class ConnectRefused(ConnectError):
-    """The broker answered CONNECT, and said no; `reason` is its code, `level` the protocol level it was asked in."""
+    """The broker answered CONNECT, and said no; `reason` is its code, `level` the protocol level it was asked in.
 
-    def __init__(self, message: str, *, reason: int, level: int) -> None:
+    `server_reference` names another server, if the broker did.
+    """
+
+    def __init__(self, message: str, *, reason: int, level: int, server_reference: str | None = None) -> None:
         super().__init__(message, kind="refused")
         self.reason = reason
         self.level = level
+        self.server_reference = server_reference
 
 
 class ConnectionLost(MqttError, ConnectionError):
-    """A link that was up is gone; `reason` is the code of the broker's DISCONNECT, if it sent one."""
+    """A link that was up is gone; `reason` is the code of the broker's DISCONNECT, if it sent one.
 
-    def __init__(self, message: str, *, reason: int | None = None) -> None:
+    `server_reference` names another server, if the broker did.
+    """
+
+    def __init__(self, message: str, *, reason: int | None = None, server_reference: str | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.server_reference = server_reference
 
 
 class ProtocolError(MqttError, ValueError):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 from gateway.mqtt.errors import ProtocolError
 from gateway.mqtt.fields import Cursor, binary, text, varint
-from gateway.mqtt.reasons import PROTOCOL_ERROR
+from gateway.mqtt.reasons import ALIAS_INVALID, PROTOCOL_ERROR
 
 # Packet types, as in the upper half of a packet's first byte; 0 stands for the will inside CONNECT.
 WILL, CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = range(8)
@@ -127,8 +127,12 @@ def encode_properties(properties: Properties, place: int) -> bytes:
 
     Raises ValueError for one that may not stand there, or not with this value.
     """
-    if not properties:
-        return b"\0"
+    encoded = joined_properties(properties, place)
+    return varint(len(encoded)) + encoded
+
+
+def joined_properties(properties: Properties, place: int) -> bytes:
+    """Encode the properties of a packet of type `place` without their length. Raises ValueError as above."""
     encoded = bytearray()
     for name, value in properties.items():
         row = _BY_NAME.get(name)
@@ -142,7 +146,7 @@ def encode_properties(properties: Properties, place: int) -> bytes:
                 raise ValueError(f"{one!r} is no value for the property {name}")
             encoded.append(row.identifier)
             encoded += row.form.write(one)
-    return varint(len(encoded)) + bytes(encoded)
+    return bytes(encoded)
 
 
 def decode_properties(cursor: Cursor, place: int) -> Properties:
@@ -170,7 +174,8 @@ def _decode_one(cursor: Cursor, place: int, found: dict[str, Any]) -> None:
         raise ProtocolError(f"property {row.name} in a packet of type {place}", reason=PROTOCOL_ERROR)
     value = row.form.read(cursor)
     if not row.form.allowed(value):
-        raise ProtocolError(f"property {row.name} with the value {value!r}", reason=PROTOCOL_ERROR)
+        reason = ALIAS_INVALID if row.name == "topic_alias" else PROTOCOL_ERROR
+        raise ProtocolError(f"property {row.name} with the value {value!r}", reason=reason)
     if row.form.repeats and not (place == SUBSCRIBE and row.name in found and row.form is VARINTS):
         found.setdefault(row.name, []).append(value)
     elif row.name in found:

@@ -3,182 +3,205 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from struct import unpack
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
+from gateway.mqtt import topics
+from gateway.mqtt.answers import FIRST_BYTES, Answers
 from gateway.mqtt.codec import decode, encode
 from gateway.mqtt.errors import ProtocolError
-from gateway.mqtt.fields import LARGEST_VARINT, LONGEST_FIELD, varint
+from gateway.mqtt.events import Acknowledged, Answered, Event, Forgotten, Recorded, Refused
 from gateway.mqtt.framing import Framer
-from gateway.mqtt.inflight import InFlight
+from gateway.mqtt.inflight import SPAN, InFlight
 from gateway.mqtt.listener import Message
 from gateway.mqtt.options import Limits, Options
 from gateway.mqtt.packets import (
+    Auth,
     Connack,
     Connect,
     Disconnect,
     Pingresp,
     Puback,
-    Publish,
+    Pubcomp,
+    Pubrec,
+    Pubrel,
     Suback,
     Subscribe,
     Subscription,
+    Unsuback,
+    Unsubscribe,
 )
 from gateway.mqtt.properties import Properties
-from gateway.mqtt.reasons import ALIAS_INVALID, PROTOCOL_ERROR, QOS_UNSUPPORTED
+from gateway.mqtt.reasons import PROTOCOL_ERROR
+from gateway.mqtt.receiving import Receiving
+from gateway.mqtt.sending import Batch, Sending
+
+__all__ = ["PINGREQ", "Acknowledged", "Batch", "Event", "Forgotten", "Recorded", "Refused", "Session"]
 
 PINGREQ = b"\xc0\x00"
-_PUBACK = 0x40
-_CACHED = 4096  # topics and packet headers that are kept ready
+WITH_WILL = 0x04
+CONTINUE, AGAIN = 0x18, 0x19  # reasons of AUTH
+_PUBLISH = 3
+_FOREVER = 0xFFFF_FFFF
 
-Batch: TypeAlias = Sequence[tuple[bytes, bytes, int]]  # topic in UTF-8, payload, token
-
-
-class Acknowledged(NamedTuple):
-    """The broker has the messages with these tokens."""
-
-    tokens: list[int]
-
-
-class Refused(NamedTuple):
-    """The broker will not take the message with this token."""
-
-    token: int
-    reason: int
-
-
-# A ProtocolError is always the last event: nothing is read after it.
-Event: TypeAlias = Acknowledged | Refused | Connack | Message | Suback | Pingresp | Disconnect | ProtocolError
+Wanted: TypeAlias = Subscription | tuple[str, int]
 
 
 class Session:
-    """The client's side of one connection at one protocol level, from CONNECT to the end."""
+    """The client's side of one connection at one protocol level, from CONNECT to the end.
 
-    def __init__(self, options: Options, level: int) -> None:
+    `received` are the QoS 2 identifiers of an earlier connection, kept up to date; they count only if the broker has
+    kept the session. `remembers`: with `hold_received`, PUBCOMP waits for the owner as well.
+    """
+
+    def __init__(
+        self, options: Options, level: int, received: set[int] | None = None, *, remembers: bool = False
+    ) -> None:
         self.level = level
         self.limits = Limits(client_id=options.client_id)
-        self.in_flight = InFlight(grain=min(0.1, options.ack_timeout / 10))
         self.window = 0  # until CONNACK
+        self.in_flight = InFlight(min(0.1, options.ack_timeout / 10), numbered=options.numbered)
+        self.sending = Sending(options, level, self.in_flight)
+        self.receiving = Receiving(options, level, received, remembers and options.hold_received)
         self._options = options
+        self._answers = Answers(level, self.in_flight)
         self._framer = Framer(options.maximum_packet_size, level)
-        self._most = LARGEST_VARINT - 2 - self._after_topic(1)  # topic and payload together, in bytes
         self._welcome = False
         self._failed = False
-        self._replies: list[bytes] = []
-        self._asked: set[int] = set()  # identifiers of SUBSCRIBEs without an answer
-        self._topics: dict[bytes, bytes] = {}
-        self._headers: dict[int, dict[int, bytes]] = {}
+        self._asked: dict[int, tuple[type, int]] = {}  # SUBSCRIBE and UNSUBSCRIBE: which answer, to how many filters
 
     # -- what to send
 
     def connect(self) -> bytes:
-        """Return CONNECT."""
+        """Return CONNECT. Raises ValueError for options that this level of MQTT cannot carry."""
         options = self._options
-        keep_alive = min(math.ceil(options.keep_alive), 0xFFFF)
-        properties = Properties()
-        if self.level >= 5:
-            properties["maximum_packet_size"] = options.maximum_packet_size
-            if options.session_expiry:
-                properties["session_expiry_interval"] = options.session_expiry
         packet = Connect(
             level=self.level,
             client_id=options.client_id,
             clean=options.clean,
-            keep_alive=keep_alive,
+            keep_alive=min(math.ceil(options.keep_alive), 0xFFFF),
             username=options.username,
             password=options.password,
             will=options.will,
-            properties=properties,
+            properties=self._hello() if self.level >= 5 else Properties(),
         )
         return encode(packet, self.level)
 
-    def publish(self, batch: Batch, qos: int, retain: bool, now: float) -> bytes:
-        """Return the PUBLISH packets of a batch, sent at `now`.
+    def _hello(self) -> Properties:
+        options = self._options
+        said = Properties(maximum_packet_size=options.maximum_packet_size, receive_maximum=options.receive_maximum)
+        if options.session_expiry:
+            said["session_expiry_interval"] = options.session_expiry
+        if options.topic_alias_maximum:
+            said["topic_alias_maximum"] = options.topic_alias_maximum
+        if options.request_response_information:
+            said["request_response_information"] = 1
+        if not options.request_problem_information:
+            said["request_problem_information"] = 0
+        if options.user_properties:
+            said["user_properties"] = list(options.user_properties)
+        if options.authentication is not None:
+            said.update(self._authentication(options.authentication.start()))
+        return said
 
-        Raises ValueError for what MQTT cannot carry, and then takes none of them.
+    def authenticate(self, reason: int, data: bytes | None) -> bytes:
+        """Return AUTH: one more step of the authentication, or with `AGAIN` its beginning."""
+        return encode(Auth(reason, self._authentication(data)), self.level)
+
+    def _authentication(self, data: bytes | None) -> Properties:
+        method = self._options.authentication
+        assert method is not None  # noqa: S101 - asked for only where there is one
+        said = Properties(authentication_method=method.method)
+        if data is not None:
+            said["authentication_data"] = data
+        return said
+
+    def publish(
+        self, batch: Batch, qos: int, retain: bool, now: float, properties: Properties | None = None, dup: bool = False
+    ) -> bytes:
+        """Return the PUBLISH packets of a batch. See `Sending.publish`."""
+        return self.sending.publish(batch, qos, retain, now, properties, dup)
+
+    def fits(self, topic: bytes, payload: bytes, properties: Properties | None = None) -> bool:
+        """Return whether the broker takes a message of this size at QoS 1 or 2."""
+        return self.sending.fits(topic, payload, properties)
+
+    def subscribe(self, wanted: Sequence[Wanted], identifier: int | None = None) -> tuple[int, bytes]:
+        """Return the packet identifier and SUBSCRIBE, with a subscription identifier for all of them.
+
+        Raises ValueError for what MQTT cannot carry or the broker says it has not.
         """
-        first = 0x30 | qos << 1 | retain
-        after = self._after_topic(qos)
-        headers = self._headers.setdefault(first, {})
-        fields = self._topics
-        parts: list[bytes] = []
-        if not qos:
-            none = bytes(after)
-            for topic, payload, _ in batch:
-                field = fields.get(topic) or self._topic(topic)
-                size = len(field) + after + len(payload)
-                parts += (headers.get(size) or self._header(first, size), field, none, payload)
-            return b"".join(parts)
-        if qos != 1:
-            raise ValueError(f"QoS {qos} is not supported yet")
-        identifiers = self.in_flight.identifiers(len(batch))
-        # In MQTT 5 the empty properties follow the identifier: one more byte, 0.
-        shift = 8 * (after - 2)
-        for identifier, (topic, payload, _) in zip(identifiers, batch, strict=True):
-            field = fields.get(topic) or self._topic(topic)
-            size = len(field) + after + len(payload)
-            parts += (
-                headers.get(size) or self._header(first, size),
-                field,
-                (identifier << shift).to_bytes(after, "big"),
-                payload,
-            )
-        self.in_flight.sent(identifiers, [token for _, _, token in batch], now)
-        return b"".join(parts)
+        subscriptions = tuple(one if isinstance(one, Subscription) else Subscription(*one) for one in wanted)
+        for one in subscriptions:
+            self._check(one)
+        said = Properties()
+        if identifier is not None:
+            if self.level < 5 or not self.limits.subscription_identifier_available:
+                raise ValueError(f"subscription identifier {identifier}: the broker has no subscription identifiers")
+            said["subscription_identifiers"] = [identifier]
+        return self._ask(Suback, lambda packet_id: Subscribe(packet_id, subscriptions, said), len(subscriptions))
 
-    def fits(self, topic: bytes, payload: bytes) -> bool:
-        """Return whether the broker takes a QoS 1 message of this size."""
-        return len(topic) + len(payload) <= self._most and 0 < len(topic) <= LONGEST_FIELD
+    def unsubscribe(self, filters: Sequence[str]) -> tuple[int, bytes]:
+        """Return the packet identifier and UNSUBSCRIBE. Raises ValueError for what MQTT cannot carry."""
+        for one in filters:
+            topics.check_filter(one)
+        return self._ask(Unsuback, lambda packet_id: Unsubscribe(packet_id, tuple(filters)), len(filters))
 
-    def subscribe(self, filters: Sequence[tuple[str, int]]) -> tuple[int, bytes]:
-        """Return the packet identifier and SUBSCRIBE. Raises ValueError for a filter that MQTT cannot carry."""
-        if any(qos not in (0, 1) for _, qos in filters):
-            raise ValueError("subscribe at QoS 0 or 1; QoS 2 is not supported yet")
-        if not filters:
-            raise ValueError("no filter to subscribe to")
+    def _check(self, one: Subscription) -> None:
+        topics.check_filter(one.filter)
+        shared = one.filter.startswith(topics.SHARED)
+        if shared and not self.limits.shared_subscription_available:
+            raise ValueError(f"{one.filter!r}: the broker has no shared subscriptions")
+        if topics.has_wildcard(one.filter) and not self.limits.wildcard_subscription_available:
+            raise ValueError(f"{one.filter!r}: the broker has no wildcard subscriptions")
+        if shared and one.no_local:
+            raise ValueError(f"{one.filter!r}: no_local cannot be asked for with a shared subscription")
+
+    def _ask(
+        self, answer: type[Suback | Unsuback], packet: Callable[[int], Subscribe | Unsubscribe], count: int
+    ) -> tuple[int, bytes]:
+        if not count:
+            raise ValueError("no topic filter is given")
         identifier = self.in_flight.reserve()
         try:
-            data = encode(Subscribe(identifier, tuple(Subscription(name, qos) for name, qos in filters)), self.level)
+            data = encode(packet(identifier), self.level)
+            largest = self.limits.maximum_packet_size
+            if largest is not None and len(data) > largest:
+                raise ValueError(
+                    f"{count} topic filters make a packet of {len(data)} bytes; the broker takes {largest}"
+                )
         except ValueError:
-            self.in_flight.release(identifier)
+            self.in_flight.give_back(identifier)
             raise
-        self._asked.add(identifier)
+        self._asked[identifier] = (answer, count)
         return identifier, data
 
-    def disconnect(self, reason: int = 0) -> bytes:
-        """Return DISCONNECT; its reason is said in MQTT 5 only."""
-        return encode(Disconnect(reason if self.level >= 5 else 0), self.level)
+    def disconnect(self, reason: int = 0, session_expiry: int | None = None) -> bytes:
+        """Return DISCONNECT, after which no message is taken any more; empty if leaving without a word says the same.
+
+        Reason and session expiry are said in MQTT 5 only. Raises ValueError for a session expiry where there is none.
+        """
+        said = Properties()
+        if session_expiry is not None and self.level >= 5:
+            if session_expiry and not self._options.session_expiry:
+                raise ValueError("a session that was opened without session_expiry cannot be given one at its end")
+            said["session_expiry_interval"] = session_expiry
+        self.receiving.leaving = True
+        if self.level < 5:
+            return b"" if reason == WITH_WILL else encode(Disconnect(), self.level)
+        return encode(Disconnect(reason, said), self.level)
 
     def replies(self) -> bytes:
         """Return what the packets received so far are owed, once."""
-        if not self._replies:
-            return b""
-        data = b"".join(self._replies)
-        self._replies.clear()
+        data = self.receiving.replies()
+        if self._answers.owed:
+            data += b"".join(self._answers.owed)
+            self._answers.owed.clear()
         return data
-
-    def _after_topic(self, qos: int) -> int:
-        return (2 if qos else 0) + (1 if self.level >= 5 else 0)
-
-    def _topic(self, topic: bytes) -> bytes:
-        if not 0 < len(topic) <= LONGEST_FIELD:
-            raise ValueError(f"a topic has 1 to {LONGEST_FIELD} bytes, not {len(topic)}")
-        if len(self._topics) >= _CACHED:
-            self._topics.clear()
-        field = self._topics[topic] = len(topic).to_bytes(2, "big") + topic
-        return field
-
-    def _header(self, first: int, size: int) -> bytes:
-        headers = self._headers[first]
-        if len(headers) >= _CACHED:
-            headers.clear()
-        header = headers[size] = bytes((first,)) + varint(size)
-        return header
 
     # -- what has come
 
-    def receive(self, data: bytes) -> list[Event]:
+    def receive(self, data: bytes, now: float = 0.0) -> list[Event]:
         """Return what the bytes mean, in order.
 
         Never raises: a ProtocolError is the last event, and nothing is read after it.
@@ -186,105 +209,95 @@ class Session:
         events: list[Event] = []
         if self._failed:
             return events
-        if len(data) > 7 and data[0] == _PUBACK and self._welcome and not self._framer.kept:
-            data = self._pubacks(data, events)
-        tokens: list[int] = []
+        answers, take = self._answers, self.receiving.take
         try:
+            if len(data) > 7 and data[0] in (0x40, 0x70) and self._welcome and not self._framer.kept:
+                data = answers.run(data)
             for first, body in self._framer.feed(data):
-                if first == _PUBACK and self._welcome and self._plain(body):
-                    tokens += self.in_flight.acknowledged((body[0] << 8 | body[1],))
+                event: Event | None
+                if not self._welcome:
+                    event = self._greeting(first, body)
+                elif first >> 4 == _PUBLISH:
+                    event = take(first, body)
+                elif first in FIRST_BYTES and answers.take(first, body, now):
                     continue
-                event = self._event(first, body)
+                else:
+                    event = self._event(first, body, now)
                 if event is not None:
-                    if tokens:
-                        events.append(Acknowledged(tokens))
-                        tokens = []
+                    answers.told(events)
                     events.append(event)
         except ProtocolError as error:
             self._failed = True
-            if tokens:
-                events.append(Acknowledged(tokens))
+            answers.told(events)
             events.append(error)
             return events
-        if tokens:
-            events.append(Acknowledged(tokens))
+        answers.told(events)
         return events
 
-    def _plain(self, body: bytes) -> bool:
-        """Return whether the body of a PUBACK is an identifier and success, and nothing else."""
-        length = len(body)
-        return (length == 2 or (length == 3 and body[2] < 0x80 and self.level >= 5)) and body[:2] != b"\0\0"
+    def untold(self, events: Iterable[Event]) -> None:
+        """Take note that nobody was told these."""
+        for event in events:
+            if isinstance(event, Message):
+                self.receiving.untold(event)
 
-    def _pubacks(self, data: bytes, events: list[Event]) -> bytes:
-        """Take a chunk of equal PUBACKs, which a broker mostly sends, in a few steps for all; return what is left."""
-        length = data[1]
-        width = length + 2
-        count = len(data) // width
-        if length == 3 and self.level >= 5:
-            reason = data[4]
-            if reason >= 0x80 or data[4 : count * 5 : 5].count(reason) != count:
-                return data
-        elif length != 2:
-            return data
-        stop = count * width
-        if data[0:stop:width].count(_PUBACK) != count or data[1:stop:width].count(length) != count:
-            return data
-        pairs = bytearray(2 * count)
-        pairs[0::2] = data[2:stop:width]
-        pairs[1::2] = data[3:stop:width]
-        identifiers = unpack(f">{count}H", pairs)
-        if 0 in identifiers:
-            return data
-        tokens = self.in_flight.acknowledged(identifiers)
-        if tokens:
-            events.append(Acknowledged(tokens))
-        return data[stop:]
-
-    def _event(self, first: int, body: bytes) -> Event | None:
+    def _greeting(self, first: int, body: bytes) -> Event:
         packet = decode(first, body, self.level)
-        if not self._welcome:
-            if not isinstance(packet, Connack):
-                raise ProtocolError(f"{type(packet).__name__.upper()} before CONNACK", reason=PROTOCOL_ERROR)
-            self._take_limits(packet)
+        if isinstance(packet, Auth) and packet.reason == CONTINUE and self._same_method(packet.properties):
             return packet
+        if not isinstance(packet, Connack):
+            raise ProtocolError(f"{type(packet).__name__.upper()} before CONNACK", reason=PROTOCOL_ERROR)
+        if not packet.reason:
+            self._welcomed(packet)
+        return packet
+
+    def _event(self, first: int, body: bytes, now: float) -> Event | None:
+        packet = decode(first, body, self.level)
         match packet:
-            case Puback():
-                # An identifier that is not in flight is passed over: it can only be a second answer, and tells nothing.
-                tokens = self.in_flight.acknowledged((packet.packet_id,))
-                if not tokens:
-                    return None
-                return Refused(tokens[0], packet.reason) if packet.reason >= 0x80 else Acknowledged(tokens)
-            case Publish():
-                return self._message(packet)
-            case Suback():
-                if packet.packet_id not in self._asked:
-                    return None
-                self._asked.remove(packet.packet_id)
-                self.in_flight.release(packet.packet_id)
-                return packet
+            case Puback() | Pubrec() | Pubcomp():
+                return self._answers.take_packet(packet, now)
+            case Pubrel():
+                return self.receiving.released(packet)
+            case Suback() | Unsuback():
+                return self._answered(packet)
             case Pingresp():
                 return packet
             case Disconnect() if self.level >= 5:
                 return packet
+            case Auth() if packet.reason in (0, CONTINUE) and self._same_method(packet.properties):
+                return packet
             case _:
                 raise ProtocolError(f"{type(packet).__name__.upper()} where it cannot be", reason=PROTOCOL_ERROR)
 
-    def _message(self, packet: Publish) -> Message:
-        if packet.qos > 1:
-            # No subscription was ever made with it.
-            raise ProtocolError("a message at QoS 2", reason=QOS_UNSUPPORTED)
-        if "topic_alias" in packet.properties:
-            raise ProtocolError("a topic alias, which was not offered", reason=ALIAS_INVALID)
-        if packet.qos:
-            self._replies.append(encode(Puback(packet.packet_id), self.level))
-        return Message(packet.topic, packet.payload, packet.qos, packet.retain, packet.dup, packet.properties)
+    def _answered(self, packet: Suback | Unsuback) -> Answered | None:
+        answer, count = self._asked.get(packet.packet_id, (None, 0))
+        if answer is None:
+            return None  # a second answer, which tells nothing
+        reasons = list(packet.reasons)
+        if self.level < 5 and answer is Unsuback:
+            reasons = [0] * count
+        if not isinstance(packet, answer) or len(reasons) != count:
+            words = f"{type(packet).__name__.upper()} with {len(reasons)} reasons for {count} topic filters"
+            raise ProtocolError(words, reason=PROTOCOL_ERROR)
+        del self._asked[packet.packet_id]
+        self.in_flight.give_back(packet.packet_id)
+        return Answered(packet.packet_id, reasons)
 
-    def _take_limits(self, packet: Connack) -> None:
-        if packet.reason:
-            return
+    def _same_method(self, said: Properties) -> bool:
+        method = self._options.authentication
+        return method is not None and said.get("authentication_method") == method.method
+
+    def _welcomed(self, packet: Connack) -> None:
+        said, options = packet.properties, self._options
+        if packet.session_present and options.clean:
+            raise ProtocolError(
+                "the broker goes on with a session, where a new one was asked for", reason=PROTOCOL_ERROR
+            )
+        if options.authentication is not None and not self._same_method(said):
+            raise ProtocolError("CONNACK without the authentication that was asked for", reason=PROTOCOL_ERROR)
         self._welcome = True
-        said = packet.properties
-        options = self._options
+        if not packet.session_present:
+            self.receiving.received.clear()
+        kept = options.session_expiry if self.level >= 5 else 0 if options.clean else _FOREVER
         self.limits = Limits(
             receive_maximum=said.get("receive_maximum", 0xFFFF),
             maximum_packet_size=said.get("maximum_packet_size"),
@@ -293,12 +306,13 @@ class Session:
             topic_alias_maximum=said.get("topic_alias_maximum", 0),
             keep_alive=float(said.get("server_keep_alive", options.keep_alive)),
             client_id=said.get("assigned_client_identifier", options.client_id),
+            session_expiry=said.get("session_expiry_interval", kept),
             wildcard_subscription_available=bool(said.get("wildcard_subscription_available", 1)),
             shared_subscription_available=bool(said.get("shared_subscription_available", 1)),
+            subscription_identifier_available=bool(said.get("subscription_identifier_available", 1)),
+            response_information=said.get("response_information"),
+            server_reference=said.get("server_reference"),
+            reason_string=said.get("reason_string"),
         )
-        self.window = min(options.window, self.limits.receive_maximum)
-        largest = self.limits.maximum_packet_size
-        if largest is not None:
-            # The packet's first byte and its length, which takes 1 to 4 bytes, count as well.
-            body = max(min(largest - 1 - width, (1 << 7 * width) - 1) for width in (1, 2, 3, 4))
-            self._most = body - 2 - self._after_topic(1)
+        self.window = min(options.window, self.limits.receive_maximum, SPAN if options.numbered else 0xFFFF)
+        self.sending.welcome(self.limits)

@@ -14,6 +14,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
+        self.records: list[int] = []  # QoS 2
         self.refusals: list[tuple[int, int]] = []
         self.messages: list[Message] = []
         self.losses: list[ConnectionLost] = []
@@ -25,6 +26,11 @@ class Recorder:
         assert tokens, "an empty report is work for nothing"
         self.calls += 1
         self.tokens += tokens
+        self._happened()
+
+    def recorded(self, tokens: list[int]) -> None:
+        assert tokens, "an empty report is work for nothing"
+        self.records += tokens
         self._happened()
 
     def refused(self, token: int, reason: int) -> None:

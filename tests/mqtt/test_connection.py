@@ -164,7 +164,11 @@ async def test_a_ping_that_nobody_waits_for_any_more_is_no_mistake(broker: Scrip
         (b"\x00", "no packet begins with 0x00", 0x81),
         (encode(Pingreq(), 5), "PINGREQ where it cannot be", 0x82),
         (b"\x30\xff\xff\x7f", "a packet of 2097155 bytes, more than the 1000 allowed", 0x95),
-        (encode(Publish("t", b"", 2, packet_id=1), 5), "a message at QoS 2", 0x9B),
+        (
+            encode(Publish("", b"", properties={"topic_alias": 1}), 5),
+            "topic alias 1, more than the 0 offered",
+            0x94,
+        ),
     ],
 )
 async def test_a_broker_that_breaks_the_protocol_is_told_and_left(

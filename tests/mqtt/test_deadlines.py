@@ -117,8 +117,8 @@ async def test_room_comes_back_when_the_broker_reads_again(broker: ScriptedBroke
 async def test_a_flood_that_does_not_read_our_answers_is_not_read(broker: ScriptedBroker, recorder: Recorder) -> None:
     """A broker that sends and sends but reads no PUBACK fills no memory here: it is read no more until it reads."""
     broker.receive_buffer = 32_768
-    link = await dial(broker, recorder, ack_timeout=30.0)
-    transport = link._transport
+    link = await dial(broker, recorder, ack_timeout=30.0, receive_maximum=65_535)
+    transport = link._line.transport
     assert isinstance(transport, asyncio.ReadTransport)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
     broker.freeze()
@@ -154,9 +154,9 @@ async def test_one_timer_serves_many_messages(broker: ScriptedBroker, recorder: 
     """Sending arms no timer for each message: the one that is armed stays."""
     link = await dial(broker, recorder)
     link.publish(batch(1))
-    timer = link._timer
+    timer = link._line._timer
     for count in range(1, 50):
         link.publish(batch(1, count))
         await recorder.until(lambda count=count: len(recorder.tokens) == count + 1)
-    assert link._timer is timer
+    assert link._line._timer is timer
     await link.close()

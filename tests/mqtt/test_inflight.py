@@ -81,7 +81,7 @@ def test_times_are_kept_for_groups_and_not_for_messages() -> None:
     flying = InFlight(grain=0.1)
     for step in range(100):
         flying.sent(flying.identifiers(3), (1, 2, 3), step * 0.01)
-    assert len(flying._began) <= 11
+    assert len(flying.once._began) <= 11
     assert len(flying) == 300
 
 
@@ -94,4 +94,4 @@ def test_groups_that_are_over_are_forgotten() -> None:
         flying.acknowledged(identifiers)
         if step % 50 == 0:
             assert flying.oldest() is None
-            assert len(flying._tokens) == len(flying._began) == 0
+            assert len(flying.once._tokens) == len(flying.once._began) == 0

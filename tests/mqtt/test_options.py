@@ -33,8 +33,6 @@ def test_an_address_there_and_back(url: str, address: Address, shown: str) -> No
         ("mqtt:localhost", "mqtt://localhost:1883"),
         ("", "mqtt://localhost:1883"),
         ("http://a", "unknown scheme http"),
-        ("ws://a/mqtt", "ws:// is not supported yet"),
-        ("wss://a/mqtt", "wss:// is not supported yet"),
         ("mqtt://", "no host name"),
         ("mqtt://:1883", "no host name"),
         ("mqtt://a:0", "from 1 to 65535"),

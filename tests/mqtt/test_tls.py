@@ -41,7 +41,7 @@ async def test_a_link_over_tls(authority: Authority, certificate: Pair, protocol
         recorder = Recorder()
         options = Options("me", tls=Tls(ca=str(authority.ca)), protocol=protocol)
         link = await connect(Address.parse(broker.url), options, recorder)
-        transport = link._transport
+        transport = link.transport
         assert transport is not None
         assert transport.get_extra_info("ssl_object").version() in ("TLSv1.2", "TLSv1.3")
         link.publish([(b"t", bytes(3000), n) for n in range(1000)])
@@ -207,8 +207,8 @@ async def test_the_name_is_asked_for_and_protocols_are_offered(authority: Author
         tls = Tls(ca=str(authority.ca), server_name="one.example", alpn=("x-amzn-mqtt-ca", "mqtt"))
         link = await connect(Address.parse(broker.url), Options("me", tls=tls), Recorder())
         assert asked == ["one.example"]
-        assert link._transport is not None
-        assert link._transport.get_extra_info("ssl_object").selected_alpn_protocol() == "mqtt"
+        assert link.transport is not None
+        assert link.transport.get_extra_info("ssl_object").selected_alpn_protocol() == "mqtt"
         await link.close()
 
 
@@ -410,14 +410,14 @@ async def test_the_ends_of_both_certificates_are_known(authority: Authority, cer
     async with ScriptedBroker(tls=server(certificate)) as broker, ScriptedBroker() as plain:
         for one in (Tls(ca=str(authority.ca)), Tls(insecure=True)):
             link = await connect(Address.parse(broker.url), Options("me", tls=one), Recorder())
-            assert link._transport is not None
-            end = peer_certificate_end(link._transport)
+            assert link.transport is not None
+            end = peer_certificate_end(link.transport)
             assert end is not None
             assert abs(end - time.time() - 2 * 86_400) < 3600
             await link.close()
         link = await connect(Address.parse(plain.url), Options("me"), Recorder())
-        assert link._transport is not None
-        assert peer_certificate_end(link._transport) is None
+        assert link.transport is not None
+        assert peer_certificate_end(link.transport) is None
         await link.close()
 
 

@@ -1,0 +1,160 @@
+"""The messages that come from the broker: read, told once, and answered at once or when the owner confirms them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from struct import pack
+
+from gateway.mqtt.codec import decode, encode
+from gateway.mqtt.errors import ProtocolError
+from gateway.mqtt.events import Forgotten
+from gateway.mqtt.listener import Message
+from gateway.mqtt.options import Options
+from gateway.mqtt.packets import Pubcomp, Publish, Pubrel
+from gateway.mqtt.reasons import ALIAS_INVALID, NOT_FOUND, PROTOCOL_ERROR, RECEIVE_MAXIMUM_EXCEEDED
+
+# With the identifier in the lower half, these are whole packets.
+PUBACK, PUBREC, PUBREL, PUBCOMP = 0x4002_0000, 0x5002_0000, 0x6202_0000, 0x7002_0000
+
+_CACHED = 1024  # topics that are kept as text
+_SHORT = 256  # bytes of a topic that is worth keeping
+
+
+class Receiving:
+    """Takes PUBLISH and PUBREL. `received` are the QoS 2 identifiers that were told and are not released yet."""
+
+    def __init__(self, options: Options, level: int, received: set[int] | None, remembers: bool) -> None:
+        self.received = set[int]() if received is None else received
+        self.leaving = False  # messages are passed over: we have said DISCONNECT
+        self._level = level
+        self._hold = options.hold_received
+        self._remembers = remembers  # what is received is forgotten only when the owner confirms it
+        self._maximum = options.receive_maximum if level >= 5 else 1 << 17
+        self._most_aliases = options.topic_alias_maximum
+        self._topics: dict[bytes, str] = {}
+        self._aliases: dict[int, str] = {}
+        self._owed: list[int] = []  # answers, as words of four bytes
+        self._longer: list[bytes] = []  # answers that take more
+        self._unconfirmed: dict[int, int] = {}  # the answer that waits for the owner, by identifier
+        self._open_once = 0  # QoS 1 messages of this connection without our answer
+        self._open_twice: set[int] = set()  # QoS 2 identifiers of this connection without our PUBCOMP
+
+    def take(self, first: int, body: bytes) -> Message | None:
+        """Return the message of a PUBLISH, or None if it is not to be told. Raises ProtocolError."""
+        qos = first >> 1 & 3
+        topic, packet_id, start = None, 0, 0
+        if len(body) > 4:
+            # A plain one with a topic that has come before needs no codec. The key holds the length of the topic as
+            # well, so a body that ends in the middle of it is not found.
+            start = 2 + (body[0] << 8 | body[1])
+            topic = self._topics.get(body[:start])
+            if topic is not None:
+                if qos:
+                    packet_id = int.from_bytes(body[start : start + 2], "big")
+                    start += 2
+                if self._level >= 5:
+                    start += 1
+                if start > len(body) or (self._level >= 5 and body[start - 1]) or (qos and not packet_id):
+                    topic = None
+        if topic is None or qos == 3:
+            message = self._decoded(first, body)
+        else:
+            message = Message(topic, body[start:], qos, first & 1 == 1, first & 8 == 8, {}, packet_id)
+        if not qos:
+            return None if self.leaving else message
+        return self._answerable(message)
+
+    def _decoded(self, first: int, body: bytes) -> Message:
+        packet = decode(first, body, self._level)
+        assert isinstance(packet, Publish)  # noqa: S101 - the first byte says so
+        topic, properties = packet.topic, packet.properties
+        alias = properties.pop("topic_alias", 0)
+        if alias:
+            topic = self._resolved(alias, topic)
+        elif len(topic) <= _SHORT:
+            if len(self._topics) >= _CACHED:
+                self._topics.clear()
+            self._topics[body[: 2 + (body[0] << 8 | body[1])]] = topic
+        return Message(topic, packet.payload, packet.qos, packet.retain, packet.dup, properties, packet.packet_id)
+
+    def _resolved(self, alias: int, topic: str) -> str:
+        if alias > self._most_aliases:
+            words = f"topic alias {alias}, more than the {self._most_aliases} offered"
+            raise ProtocolError(words, reason=ALIAS_INVALID)
+        if topic:
+            self._aliases[alias] = topic
+        elif alias not in self._aliases:
+            raise ProtocolError(f"topic alias {alias} before its topic", reason=PROTOCOL_ERROR)
+        return self._aliases[alias]
+
+    def _answerable(self, message: Message) -> Message | None:
+        """Note what a message of QoS 1 or 2 is owed, and return it unless it was told before."""
+        packet_id = message.packet_id
+        if self.leaving:
+            return None
+        twice = message.qos == 2
+        if twice:
+            self._open_twice.add(packet_id)
+        elif packet_id not in self._unconfirmed:
+            self._open_once += 1
+        if self._open_once + len(self._open_twice) > self._maximum:
+            words = f"more than {self._maximum} messages that are not acknowledged yet"
+            raise ProtocolError(words, reason=RECEIVE_MAXIMUM_EXCEEDED)
+        again = twice and packet_id in self.received
+        if twice:
+            self.received.add(packet_id)
+        if not self._hold or (again and packet_id not in self._unconfirmed):
+            self._owed.append((PUBREC if twice else PUBACK) | packet_id)
+        elif not again:
+            self._unconfirmed[packet_id] = (PUBREC if twice else PUBACK) | packet_id
+        return None if again else message
+
+    def released(self, packet: Pubrel) -> Forgotten | None:
+        """Take a PUBREL: the broker is done with this message, and so are we."""
+        packet_id = packet.packet_id
+        if packet_id not in self.received:
+            self._open_twice.discard(packet_id)
+            if self._level >= 5:
+                self._longer.append(encode(Pubcomp(packet_id, NOT_FOUND), self._level))
+            else:
+                self._owed.append(PUBCOMP | packet_id)
+            return None
+        self.received.remove(packet_id)
+        self._unconfirmed.pop(packet_id, None)
+        if self._remembers:
+            self._unconfirmed[packet_id] = PUBCOMP | packet_id
+            return Forgotten(packet_id)
+        self._open_twice.discard(packet_id)
+        self._owed.append(PUBCOMP | packet_id)
+        return None
+
+    def untold(self, message: Message) -> None:
+        """Forget a message that nobody was told: when it comes again, it is new."""
+        if message.qos == 2:
+            self.received.discard(message.packet_id)
+
+    def confirm(self, packet_ids: Iterable[int]) -> bytes:
+        """Return the answers that were held for these; those that wait for none are passed over."""
+        waiting = self._unconfirmed
+        words = [waiting.pop(packet_id) for packet_id in packet_ids if packet_id in waiting]
+        for word in words:
+            if word < PUBREC:
+                self._open_once -= 1
+            elif word >= PUBCOMP:
+                self._open_twice.discard(word & 0xFFFF)
+        return _packets(words)
+
+    def replies(self) -> bytes:
+        """Return what the packets received so far are owed, once."""
+        if not self._owed and not self._longer:
+            return b""
+        data = b"".join((_packets(self._owed), *self._longer))
+        self._owed.clear()
+        self._longer.clear()
+        if not self._hold:
+            self._open_once = 0
+        return data
+
+
+def _packets(words: list[int]) -> bytes:
+    return pack(f">{len(words)}I", *words)
