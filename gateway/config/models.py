@@ -14,9 +14,10 @@ from gateway.adapter import Adapter, Metric
 from gateway.config.files import header
 from gateway.config.names import DeviceName, MetricName, Name, TopicBase
 from gateway.config.problems import Conflict, refuse_together
+from gateway.config.reach import TlsSection
 from gateway.config.secret import surroundings
 from gateway.config.section import FilePath, Section
-from gateway.config.uplinks import BrokerSection, TlsSection, UplinkSection
+from gateway.config.uplinks import BrokerSection, UplinkSection
 from gateway.mqtt import Address
 from gateway.units import Duration, Size
 

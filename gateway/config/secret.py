@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
 from gateway.config.problems import refuse
 
 _KINDS = ("credential", "file", "env")
-_THREE_WAYS = '{ credential = "NAME" }, { file = "/path" } or { env = "NAME" }'
+THREE_WAYS = '{ credential = "NAME" }, { file = "/path" } or { env = "NAME" }'
 _LARGEST = 64 * 1024  # bytes; a longer one is some other file, named by mistake
 
 
@@ -44,15 +44,15 @@ def _read(value: Any, info: ValidationInfo) -> SecretStr:
     if isinstance(value, SecretStr):
         return value
     if not isinstance(value, dict):
-        raise refuse("secret", f"a secret does not stand in the config itself; write {_THREE_WAYS}")
+        raise refuse("secret", f"a secret does not stand in the config itself; write {THREE_WAYS}")
     for key in value:
         if key not in _KINDS:
-            raise refuse("secret", f'unknown key "{key}"; write {_THREE_WAYS}')
+            raise refuse("secret", f'unknown key "{key}"; write {THREE_WAYS}')
     if len(value) != 1:
-        raise refuse("secret", f"write exactly one of {_THREE_WAYS}")
+        raise refuse("secret", f"write exactly one of {THREE_WAYS}")
     ((kind, name),) = value.items()
     if not isinstance(name, str) or not name or "\0" in name:
-        raise refuse("secret", f"{kind} must be a name in quotes; write {_THREE_WAYS}")
+        raise refuse("secret", f"{kind} must be a name in quotes; write {THREE_WAYS}")
     where = surroundings(info)
     if kind == "credential":
         return _from_credential(name, where.environ)
@@ -132,16 +132,11 @@ def _one_of(kind: str, description: str) -> dict[str, Any]:
     }
 
 
-Secret: TypeAlias = Annotated[
-    SecretStr,
-    BeforeValidator(_read),
-    WithJsonSchema(
-        {
-            "oneOf": [
-                _one_of("credential", "Name of a systemd credential: LoadCredential=NAME:/path in the unit."),
-                _one_of("file", "File that holds nothing else. A relative path starts at the config file."),
-                _one_of("env", "Name of an environment variable."),
-            ]
-        }
-    ),
-]
+SecretSchema: dict[str, Any] = {
+    "oneOf": [
+        _one_of("credential", "Name of a systemd credential: LoadCredential=NAME:/path in the unit."),
+        _one_of("file", "File that holds nothing else. A relative path starts at the config file."),
+        _one_of("env", "Name of an environment variable."),
+    ]
+}
+Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_read), WithJsonSchema(SecretSchema)]

@@ -1,15 +1,16 @@
-"""The `[uplinks.<name>]` tables: brokers, credentials, TLS, and how a link is kept."""
+"""The `[uplinks.<name>]` tables: brokers, credentials, and how a link is kept."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gateway.config.names import TopicTemplate
 from gateway.config.problems import Conflict, did_you_mean, refuse, refuse_together
+from gateway.config.reach import ReachSection
 from gateway.config.secret import Secret
-from gateway.config.section import ReadableFile, Section, Text
+from gateway.config.section import Text
 from gateway.mqtt import Address
 from gateway.units import DURATION_PATTERN, Duration, duration_text
 
@@ -22,7 +23,7 @@ def _failback(value: Any) -> Any:
 
 def _url(url: str) -> str:
     """Check a broker's URL. One that could carry a password is refused before anything can repeat it."""
-    if not url.startswith("unix:") and ("@" in url or "?" in url):
+    if not url.startswith("unix:") and "@" in url:
         raise refuse(
             "url",
             "a URL is shown in logs, so no user name or password in it; use the keys username and password",
@@ -50,7 +51,9 @@ def _format(value: str) -> str:
 
 
 BrokerUrl: TypeAlias = Annotated[
-    str, AfterValidator(_url), WithJsonSchema({"type": "string", "pattern": r"^(mqtts?://[^/@?]+|unix:.+)$"})
+    str,
+    AfterValidator(_url),
+    WithJsonSchema({"type": "string", "pattern": r"^(mqtts?://[^/@?]+|wss?://[^@?#]+|unix:.+)$"}),
 ]
 Failback: TypeAlias = Annotated[
     Duration | None,
@@ -62,46 +65,14 @@ Format: TypeAlias = Annotated[str, AfterValidator(_format), WithJsonSchema({"typ
 Protocol: TypeAlias = Literal["auto", "3.1", "3.1.1", "5"]
 
 
-class TlsSection(Section):
-    """How a broker behind mqtts:// is recognised, and how this gateway proves who it is."""
-
-    ca: ReadableFile | None = Field(
-        default=None,
-        description="PEM file of the authority that signed the broker's certificate. Default: the system's.",
-    )
-    certificate: ReadableFile | None = Field(
-        default=None, description="PEM file of this gateway's own certificate, where the broker asks for one."
-    )
-    key: ReadableFile | None = Field(
-        default=None, description="PEM file of the private key, unless it is in the certificate's file."
-    )
-    key_password: Secret | None = Field(default=None, description="Password of the private key.")
-    insecure: bool = Field(
-        default=False, description="Accept any certificate of any broker: for trying things out, never for use."
-    )
-    server_name: Text | None = Field(
-        default=None, description="Name that the broker's certificate must carry. Default: the host in the URL."
-    )
-
-    @model_validator(mode="after")
-    def _together(self) -> TlsSection:
-        conflicts = [
-            Conflict((key,), (key, "certificate"), f"{key} needs certificate beside it")
-            for key in ("key", "key_password")
-            if getattr(self, key) is not None and self.certificate is None
-        ]
-        if conflicts:
-            raise refuse_together(conflicts)
-        return self
-
-
-class BrokerSection(Section):
+class BrokerSection(ReachSection):
     """One broker of an uplink, written as a table: what it does not say, its uplink says."""
 
-    url: BrokerUrl = Field(description="mqtt://host:1883, mqtts://host:8883 or unix:///path.")
+    url: BrokerUrl = Field(
+        description="mqtt://host:1883, mqtts://host:8883, ws://host:80/mqtt, wss://host:443/mqtt or unix:///path."
+    )
     username: Text | None = Field(default=None, description="User name at this broker.")
     password: Secret | None = Field(default=None, description="Password at this broker.")
-    tls: TlsSection | None = Field(default=None, description="TLS for this broker.")
     protocol: Protocol | None = Field(default=None, description="MQTT version that this broker speaks.")
     client_id: Text | None = Field(default=None, description="Client identifier at this broker.")
 
@@ -111,11 +82,10 @@ class BrokerSection(Section):
         return Address.parse(self.url)
 
     @model_validator(mode="after")
-    def _together(self) -> BrokerSection:
-        if self.tls is not None and self.address.scheme != "mqtts":
-            raise refuse_together(
-                [Conflict(("tls",), ("tls", "url"), f"tls is for mqtts:// brokers, and this one is {self.url}")]
-            )
+    def _together(self) -> Self:
+        conflicts = self.out_of_place({self.address.scheme}, f"this one is {self.url}") + self.incomplete_proxy()
+        if conflicts:
+            raise refuse_together(conflicts)
         return self
 
 
@@ -130,7 +100,7 @@ def _broker(value: Any) -> Any:
 Broker: TypeAlias = Annotated[BrokerSection, BeforeValidator(_broker)]
 
 
-class UplinkSection(Section):
+class UplinkSection(ReachSection):
     """One destination: it carries the outbox to one of its brokers."""
 
     brokers: list[Broker] = Field(
@@ -172,34 +142,40 @@ class UplinkSection(Section):
         ge=0,
         description='A better broker must have been good for this long before it is used again; "never": stay.',
     )
-    tls: TlsSection | None = Field(
-        default=None, description="TLS for the mqtts:// brokers. Without it: the system's authorities."
-    )
 
     @property
     def endpoints(self) -> tuple[BrokerSection, ...]:
         """The brokers in order of preference, complete: with what the uplink says where they are silent.
 
-        User name and password go together: a broker that names one of its own gets neither from the uplink.
+        User name and password go together: a broker that names one of its own gets neither from the uplink. So do a
+        proxy and what proves who we are to it.
         """
         return tuple(self._complete(broker) for broker in self.brokers)
 
     def _complete(self, broker: BrokerSection) -> BrokerSection:
         own = broker.username is not None or broker.password is not None
-        tls = self.tls if broker.address.scheme == "mqtts" else None
+        address = broker.address
+        over = self if broker.proxy is None and address.scheme != "unix" else broker
         return broker.model_copy(
             update={
                 "username": broker.username if own else self.username,
                 "password": broker.password if own else self.password,
-                "tls": broker.tls or tls,
+                "tls": broker.tls or (self.tls if address.tls else None),
+                "headers": self.headers if broker.headers is None and address.websocket else broker.headers,
+                "proxy": over.proxy,
+                "proxy_username": over.proxy_username,
+                "proxy_password": over.proxy_password,
+                "bind": broker.bind or self.bind,
+                "user_timeout": broker.user_timeout or self.user_timeout,
                 "protocol": broker.protocol or self.protocol,
                 "client_id": broker.client_id or self.client_id,
             }
         )
 
     @model_validator(mode="after")
-    def _together(self) -> UplinkSection:
-        conflicts = []
+    def _together(self) -> Self:
+        schemes = {broker.address.scheme for broker in self.brokers}
+        conflicts = self.out_of_place(schemes, "this uplink has none") + self.incomplete_proxy()
         seen: list[Address] = []
         for index, broker in enumerate(self.brokers):
             if broker.address in seen:
@@ -207,10 +183,6 @@ class UplinkSection(Section):
                     Conflict(("brokers", index), ("brokers",), f"brokers: {broker.address} is listed twice")
                 )
             seen.append(broker.address)
-        if self.tls is not None and not any(address.scheme == "mqtts" for address in seen):
-            conflicts.append(
-                Conflict(("tls",), ("tls", "brokers"), "tls is for mqtts:// brokers, and this uplink has none")
-            )
         if self.reconnect_max < self.reconnect_min:
             lower, upper = duration_text(self.reconnect_min), duration_text(self.reconnect_max)
             words = f"reconnect_min ({lower}) must not be more than reconnect_max ({upper})"
