@@ -21,7 +21,7 @@ from gateway.config import Config
 from gateway.config.models import BrokerSection, UplinkSection
 from gateway.devices import RunningDevice
 from gateway.formats import FORMATS
-from gateway.mqtt import Options, Tls, Will
+from gateway.mqtt import Network, Options, Tls, Will
 from gateway.outbox import Outbox, OutboxError, OutboxInUse
 from gateway.systemd import Notifier
 from gateway.uplink import Broker, Route, Uplink
@@ -258,6 +258,16 @@ def _broker(section: UplinkSection, endpoint: BrokerSection, identity: str, will
             key_password=tls.key_password.get_secret_value() if tls.key_password else None,
             insecure=tls.insecure,
             server_name=tls.server_name,
+            alpn=tuple(tls.alpn),
+            minimum_version=tls.minimum_version,
+        ),
+        network=Network(
+            user_timeout=endpoint.user_timeout,
+            bind=endpoint.bind,
+            proxy=endpoint.proxy,
+            proxy_username=endpoint.proxy_username,
+            proxy_password=endpoint.proxy_password.get_secret_value() if endpoint.proxy_password else None,
+            headers=tuple((name, value.get_secret_value()) for name, value in (endpoint.headers or {}).items()),
         ),
     )
     return Broker(endpoint.address, options)
