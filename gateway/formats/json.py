@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 
 from gateway.reading import EPOCH_SHIFT, Reading
@@ -9,8 +11,9 @@ from gateway.reading import EPOCH_SHIFT, Reading
 
 def render(reading: Reading, ts: int, historical: bool) -> bytes:
     """Return the payload: `ts` in UTC milliseconds; `historical` appears only when true."""
+    values: Any = reading.values  # of a device: publications are not rendered
     if historical:
         return orjson.dumps(
-            {"ts": ts, "seq": reading.seq, "epoch": reading.id >> EPOCH_SHIFT, "historical": True, **reading.values}
+            {"ts": ts, "seq": reading.seq, "epoch": reading.id >> EPOCH_SHIFT, "historical": True, **values}
         )
-    return orjson.dumps({"ts": ts, "seq": reading.seq, "epoch": reading.id >> EPOCH_SHIFT, **reading.values})
+    return orjson.dumps({"ts": ts, "seq": reading.seq, "epoch": reading.id >> EPOCH_SHIFT, **values})

@@ -1,8 +1,10 @@
-"""The durable log between devices and uplinks, with its tail in memory. The only room that knows SQL."""
+"""The durable log between devices or programs and uplinks, with its tail in memory. The only room that knows SQL."""
 
+from gateway.outbox.errors import OutboxError, OutboxFull, OutboxInUse
 from gateway.outbox.feed import Feed
-from gateway.outbox.log import Account, Loss
+from gateway.outbox.follower import Account
+from gateway.outbox.ledger import Loss
 from gateway.outbox.outbox import Outbox
-from gateway.outbox.store import OutboxError, OutboxInUse
+from gateway.outbox.quarantine import Quarantined
 
-__all__ = ["Account", "Feed", "Loss", "Outbox", "OutboxError", "OutboxInUse"]
+__all__ = ["Account", "Feed", "Loss", "Outbox", "OutboxError", "OutboxFull", "OutboxInUse", "Quarantined"]

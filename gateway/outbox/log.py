@@ -2,191 +2,40 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from gateway.outbox.ranges import END, Ranges, runs
-from gateway.reading import EPOCH_SHIFT, Reading, Value
+from gateway.outbox.follower import Claim, Follower
+from gateway.outbox.ledger import Ledger, Loss
+from gateway.outbox.quarantine import Quarantine, Quarantined
+from gateway.outbox.ranges import END, Ranges
+from gateway.outbox.tail import Tail
+from gateway.reading import A_READING, EPOCH_SHIFT, Publication, Reading, Value, weigh
 
-# Readings that are on the card already and stay in memory all the same, so that a short outage needs no reading back.
+# Readings, and bytes of them, that are on the card already and stay in memory all the same, so that a short outage
+# needs no reading back.
 KEEP = 5000
+KEEP_BYTES = 4_000_000
 TIDY = 1.0
-"""Seconds between transactions that only note acknowledgements."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """Readings of one stream that one uplink will never deliver: a row of the ledger. Times are UTC seconds."""
-
-    uplink: str
-    stream: str
-    epoch: int
-    first_seq: int
-    last_seq: int
-    first_time: float
-    last_time: float
-    count: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Readings read back from the card: all that exist with start <= id < end."""
-
-    start: int
-    end: int
-    readings: list[Reading]
+"""Seconds between transactions that only note what may be noted later."""
+SPARSE = 2000
+"""Readings in memory from which on, without a card, those that are done with are looked for among the others."""
+SET_ASIDE = 1000
+"""Readings that the quarantine holds without a card; older ones go into the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
     """What one transaction makes durable."""
 
-    readings: list[Reading]  # one block; may be empty
+    readings: list[Reading]  # may be empty
     upto: int  # every id below is on the card, or needs not be, when it is done
-    acked: dict[str, list[tuple[int, int]]]
+    claims: dict[str, Claim]
     floor: int  # blocks that end below are acknowledged by all
-    losses: list[Loss]
-
-
-@dataclass(slots=True)
-class Account:
-    """What became of the readings of one uplink: taken in = delivered + waiting + lost."""
-
-    delivered: int = 0
-    waiting: int = 0
-    lost: int = 0
-
-
-class Follower:
-    """One uplink's way through the log: what it still has to send, and what was acknowledged."""
-
-    def __init__(self, name: str, log: Log, acked: Ranges, waiting: int) -> None:
-        self.name = name
-        self.acked = acked
-        self.account = Account(waiting=waiting)
-        self.on_ready: Callable[[], None] = _nobody
-        """Called when there may be something to take again."""
-        self.todo = Ranges(acked.gaps(0, END))
-        self.pages: deque[Page] = deque()
-        self.loading = False
-        self.behind = False
-        self._log = log
-
-    @property
-    def floor(self) -> int:
-        """Every id below is acknowledged (or was lost, or never was)."""
-        start, end = self.acked.first
-        return end if start == 0 else 0
-
-    def take(self, limit: int) -> list[Reading]:
-        """Return up to `limit` readings to send now, oldest first; fewer only if there are no more in memory.
-
-        `behind` tells whether there are more on the card.
-        """
-        taken: list[Reading] = []
-        self.behind = False
-        while (room := limit - len(taken)) > 0:
-            start, end = self.todo.first
-            tail = self._log.tail
-            if start >= tail.start:
-                readings = tail.slice(start, min(end, start + room, self._log.visible))
-                if not readings:
-                    break
-                self.todo.remove(start, start + len(readings))
-                if end == END:
-                    return taken + readings if taken else readings
-            else:
-                self.behind = True
-                page = self._page(start)
-                if page is None:
-                    break
-                readings = _between(page.readings, start, min(end, page.end), room)
-                stop = min(end, page.end) if len(readings) < room else readings[-1].id + 1
-                self.todo.remove(start, stop)
-                if len(readings) < stop - start:
-                    # The other ids do not exist: nobody has to wait for them.
-                    there = Ranges(runs(reading.id for reading in readings))
-                    for a, b in there.gaps(start, stop):
-                        self.acked.add(a, b)
-            taken += readings
-        return taken
-
-    def wanted(self) -> int | None:
-        """Return the id from which the next page should be read, or None if none is needed now."""
-        start = self.todo.first[0]
-        if self.pages:
-            if len(self.pages) > 1:
-                return None
-            start = self.pages[-1].end
-        return start if start < self._log.tail.start and not self.loading else None
-
-    def acknowledged(self, ids: list[int]) -> int:
-        """Note that a broker has taken these over, and return how many of them were still waiting."""
-        lo, hi = ids[0], ids[-1]
-        if hi - lo + 1 == len(ids) and min(ids) == lo and max(ids) == hi:
-            new = self.acked.add(lo, hi + 1)
-        else:
-            new = sum(self.acked.add(start, end) for start, end in runs(ids))
-        self.account.delivered += new
-        self.account.waiting -= new
-        return new
-
-    def left(self, ids: Iterable[int]) -> None:
-        """Put back what was sent on a link that is gone: it has to be sent again, before anything newer."""
-        for start, end in runs(ids):
-            for a, b in self.acked.gaps(start, end):
-                self.todo.add(a, b)
-
-    def lose(self, start: int, end: int) -> int:
-        """Give up all ids in [start, end), and return how many were waiting."""
-        self.todo.remove(start, end)
-        count = self.acked.add(start, end)
-        self.account.lost += count
-        self.account.waiting -= count
-        return count
-
-    def _page(self, start: int) -> Page | None:
-        while self.pages and start >= self.pages[0].end:
-            self.pages.popleft()
-        if self.pages and start < self.pages[0].start:
-            self.pages.clear()
-        return self.pages[0] if self.pages else None
-
-
-class Tail:
-    """The newest readings, contiguous in id, in memory."""
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-        self._readings: list[Reading] = []
-        self._head = 0  # index of the first that is still there: the front of a list is cut off rarely, in large pieces
-        self.append = self._readings.append
-
-    def __len__(self) -> int:
-        return len(self._readings) - self._head
-
-    @property
-    def end(self) -> int:
-        """One past the last id."""
-        return self.start + len(self)
-
-    def slice(self, start: int, end: int) -> list[Reading]:
-        """Return the readings with start <= id < end that are here."""
-        shift = self._head - self.start
-        return self._readings[max(start, self.start) + shift : max(end, self.start) + shift]
-
-    def drop(self, end: int) -> None:
-        """Forget every reading below id `end`."""
-        count = min(end, self.end) - self.start
-        if count <= 0:
-            return
-        self.start += count
-        self._head += count
-        if self._head > 1000 and self._head * 2 > len(self._readings):
-            del self._readings[: self._head]
-            self._head = 0
+    losses: list[Loss] = field(default_factory=list)
+    aside: list[Quarantined] = field(default_factory=list)
+    gone: list[tuple[str, int]] = field(default_factory=list)  # (uplink, id) of what has left the quarantine
+    then: list[Callable[[], None]] = field(default_factory=list)  # to be called when it is done
 
 
 @dataclass(slots=True)
@@ -196,60 +45,147 @@ class State:
     epoch: int
     stored_end: int = 0  # one past the highest id on the card
     blocks: int = 0
-    acked: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
+    quarantined: dict[str, int] = field(default_factory=dict)
 
 
 class Log:
     """Readings with dense ids: a tail in memory, the rest on the card, and a follower for each uplink."""
 
-    def __init__(self, state: State, uplinks: Sequence[str], *, durable_first: bool = False) -> None:
+    def __init__(
+        self, state: State, uplinks: Sequence[str], *, durable_first: bool = False, has_card: bool = True
+    ) -> None:
         """Start from what the card holds. Claims of uplinks that are not in `uplinks` are kept.
 
         `durable_first`: nothing is shown to followers before it is on the card.
         """
         self.epoch = state.epoch
         self.durable_first = durable_first
+        self.has_card = has_card
         first = (state.epoch << EPOCH_SHIFT) + 1
         self.tail = Tail(first)
         self.next_id = first
         self.taken_in = 0
         self.flushed = first  # every id below is on the card, or needs not be
-        self.secured = first  # the same, or acknowledged by all; what `pending` has been told
+        self.secured = first  # the same, or acknowledged by all; what `pending` and `weight` have been told
         self.visible = first if durable_first else END
         self.blocks = state.blocks
         self.pending: dict[str, int] = {}  # readings of each stream that exist only in memory
+        self.weight = 0  # bytes of what exists only in memory
         self.dirty = False  # acknowledgements that the card should know
-        self.losses: list[Loss] = []
-        self._seq: dict[str, int] = {}
+        self.noted = False  # a session or a release that the card should know
+        self.urgent: list[Callable[[], None]] = []  # to be called once all that is known now is on the card
+        self.ledger = Ledger()
+        self.quarantine = Quarantine()
         self.followers: dict[str, Follower] = {}
-        for name in dict.fromkeys([*uplinks, *state.acked]):
-            known = state.acked.get(name)
+        self._seq: dict[str, int] = {}
+        self._publications = False  # has ever seen one
+        self._ragged = False  # something may have been dealt with behind something that waits
+        self._thin_at = SPARSE
+        for name in dict.fromkeys([*uplinks, *state.claims]):
             # A new uplink starts here; ids between the last stored and the first of this epoch never existed.
-            acked = Ranges([(0, first)] if known is None else known)
-            acked.add(state.stored_end, first)
-            self.followers[name] = Follower(name, self, acked, state.waiting.get(name, 0))
+            claim = state.claims.get(name) or Claim([(0, first)], [], {})
+            claim = Claim([*claim.acked, (state.stored_end, first)], claim.released, claim.session)
+            self.followers[name] = Follower(
+                name, state.epoch, claim, state.waiting.get(name, 0), state.quarantined.get(name, 0)
+            )
+        self._accounts = [follower.account for follower in self.followers.values()]
 
     @property
     def floor(self) -> int:
         """Every id below is acknowledged by every uplink."""
         return min(follower.floor for follower in self.followers.values())
 
-    def put(self, stream: str, values: dict[str, Value], boot: float, time: float | None) -> None:
-        """Append a reading. `boot` is CLOCK_BOOTTIME in seconds, `time` the device's own UTC time."""
-        seq = self._seq.get(stream, 0) + 1
-        self._seq[stream] = seq
-        self.tail.append(Reading(self.next_id, stream, seq, boot, time, values))
-        self.next_id += 1
+    @property
+    def restless(self) -> bool:
+        """Whether there is something to note on the card, sooner or later, beside readings."""
+        return bool(self.noted or self.ledger.losses or self.quarantine or (self.dirty and self.blocks))
+
+    def put(self, stream: str, values: dict[str, Value] | Publication, boot: float, time: float | None) -> int:
+        """Append a reading and return its id. `boot` is CLOCK_BOOTTIME in seconds, `time` the device's own UTC time."""
+        one = self.next_id
+        self._seq[stream] = seq = self._seq.get(stream, 0) + 1
+        self.tail.append(Reading(one, stream, seq, boot, time, values))
+        self.next_id = one + 1
         self.taken_in += 1
+        if type(values) is Publication:
+            self._publications = True
+            self.weight += len(values.topic) + len(values.payload)
+        else:
+            self.weight += A_READING
         self.pending[stream] = self.pending.get(stream, 0) + 1
-        for follower in self.followers.values():
-            follower.account.waiting += 1
+        for account in self._accounts:
+            account.waiting += 1
+        return one
+
+    def take(self, follower: Follower, limit: int, upto: int = END) -> list[Reading]:
+        """Return up to `limit` readings with id < `upto` for `follower` to send now. See `Follower.take`."""
+        return follower.take(limit, self.tail, min(upto, self.visible))
+
+    def is_stored(self, one: int) -> bool:
+        """Say whether this id is on the card, or needs not be any more."""
+        return one < self.flushed or all(one in follower.acked for follower in self.followers.values())
+
+    # ---- the ends that a reading can meet
 
     def acknowledge(self, follower: Follower, ids: list[int]) -> None:
         """Note what a broker has taken over, and forget what all have."""
-        if follower.acknowledged(ids):
+        if fresh := follower.acknowledged(ids):
             self.settle()
+            follower.on_fate(fresh, None)
+
+    def lose(
+        self, follower: Follower, readings: Sequence[Reading], reason: str, wall: Callable[[Reading], float]
+    ) -> int:
+        """Give up what `follower` still has of these readings, put it into the ledger, and return how many that is."""
+        lost = [reading for reading in readings if follower.give_up(reading.id, reading.id + 1, reason)]
+        self._enter(follower.name, lost, reason, wall)
+        self._done_with(lost)
+        return len(lost)
+
+    def set_aside(self, follower: Follower, readings: Sequence[Reading], reason: str, now: float) -> int:
+        """Put what `follower` still has of these readings into the quarantine; return how many. `now` is UTC."""
+        aside = [reading for reading in readings if follower.give_up(reading.id, reading.id + 1, reason, aside=True)]
+        self.quarantine.entries += [Quarantined(follower.name, reading, reason, now) for reading in aside]
+        self._done_with(aside)
+        if not self.has_card and len(self.quarantine.entries) > SET_ASIDE:
+            self.discard(self.quarantine.entries[:-SET_ASIDE], lambda reading: now)
+        return len(aside)
+
+    def discard(self, entries: Sequence[Quarantined], wall: Callable[[Reading], float]) -> None:
+        """Out of the quarantine, into the ledger."""
+        self._let_go(entries)
+        for entry in entries:
+            account = self.followers[entry.uplink].account
+            account.quarantined -= 1
+            account.lost += 1
+            self._enter(entry.uplink, [entry.reading], entry.reason, wall)
+
+    def retry(self, entries: Sequence[Quarantined], boot: float, wall: Callable[[Reading], float]) -> None:
+        """Out of the quarantine, and in again as the newest, with the time at which it was measured."""
+        self._let_go(entries)
+        for uplink, reading, _, _ in entries:
+            time = None if isinstance(reading.values, Publication) else wall(reading)
+            one = self.put(reading.stream, reading.values, boot, time)
+            self.taken_in -= 1  # it was counted when it was taken in first
+            for follower in self.followers.values():
+                if follower.name == uplink:
+                    follower.account.quarantined -= 1
+                else:
+                    follower.account.waiting -= 1
+                    follower.pass_over(one)
+
+    def damaged(self, follower: Follower, blocks: Sequence[tuple[int, int]]) -> int:
+        """Put what could not be read back for `follower`, (first id, last id), into the ledger: how many, not which."""
+        total = 0
+        for first, last in blocks:
+            if count := follower.give_up(first, last + 1, "disk-error"):
+                total += count
+                loss = Loss(follower.name, "?", first >> EPOCH_SHIFT, 0, 0, 0.0, 0.0, count, "disk-error")
+                self.ledger.enter(loss)
+        self.settle()
+        return total
 
     def settle(self) -> None:
         """Forget what every uplink has dealt with."""
@@ -258,6 +194,26 @@ class Log:
         if floor > self.tail.start:
             self._secure(floor)
             self.tail.drop(floor)
+        if not self.has_card:
+            self._ragged = True
+            if len(self.tail) >= self._thin_at:
+                self.thin()
+
+    def thin(self) -> None:
+        """Without a card: forget what every uplink has dealt with also behind something that waits."""
+        if not self._ragged:
+            return
+        self._ragged = False
+        start, end = self.tail.start, self.next_id
+        needed = Ranges()
+        for follower in self.followers.values():
+            for a, b in follower.acked.gaps(start, end):
+                needed.add(a, b)
+        for a, b in needed.gaps(start, end):
+            self._take_off(self.tail.punch(a, b))
+        self._thin_at = max(SPARSE, 2 * len(self.tail))
+
+    # ---- the card
 
     def oldest(self) -> Reading | None:
         """Return the oldest reading that is only in memory and that some uplink has not delivered."""
@@ -271,10 +227,12 @@ class Log:
         No reading may exist only in memory for longer than `interval` seconds, so a transaction, which takes up to
         `lead`, begins that much earlier. What only tidies up waits until `TIDY` after the `last` one.
         """
+        if self.urgent:
+            return float("-inf")
         due = []
         if (oldest := self.oldest()) is not None:
             due.append(oldest.boot + interval - lead)
-        if self.losses or (self.dirty and self.blocks):
+        if self.restless:
             due.append(last + max(interval, TIDY))
         return min(due) if due else None
 
@@ -285,10 +243,10 @@ class Log:
         if any(len(follower.acked) > 1 for follower in self.followers.values()):
             sets = [follower.acked for follower in self.followers.values()]
             readings = [reading for reading in readings if not all(reading.id in acked for acked in sets)]
-        acked = {name: list(follower.acked) for name, follower in self.followers.items()}
-        losses, self.losses = self.losses, []
-        self.dirty = False
-        return Commit(readings, self.next_id, acked, floor, losses)
+        claims = {name: follower.claim for name, follower in self.followers.items()}
+        then, self.urgent = self.urgent, []
+        self.dirty = self.noted = False
+        return Commit(readings, self.next_id, claims, floor, self.ledger.take(), *self.quarantine.take(), then)
 
     def finish(self, commit: Commit, blocks: int) -> None:
         """Note that a commit is on the card, which now holds `blocks` blocks."""
@@ -297,76 +255,63 @@ class Log:
         self.flushed = max(self.flushed, commit.upto)
         if self.durable_first:
             self.visible = self.flushed
-        self.tail.drop(min(self.flushed, self.tail.end - KEEP))
+        for name, claim in commit.claims.items():
+            self.followers[name].recorded = claim.acked[0][1]
+        keep = KEEP
+        if self._publications and commit.readings:
+            mean = sum(weigh(reading.values) for reading in commit.readings) // len(commit.readings)
+            keep = min(KEEP, KEEP_BYTES // max(1, mean))
+        self.tail.drop(min(self.flushed, self.tail.end - keep))
 
     def failed(self, commit: Commit) -> None:
         """Note that a commit did not happen: all of it has to be in the next one."""
-        self.losses[:0] = commit.losses
-        self.dirty = True
+        self.ledger.restore(commit.losses)
+        self.quarantine.restore(commit.aside, commit.gone)
+        self.urgent[:0] = commit.then
+        self.dirty = self.noted = True
 
-    def lose(
-        self, follower: Follower, readings: Sequence[Reading], reason: str, wall: Callable[[Reading], float]
-    ) -> int:
-        """Give up what `follower` still has of these readings, put it into the ledger, and return how many that is."""
-        streams: dict[tuple[str, int], list[Reading]] = {}
-        for reading in readings:
-            if reading.id not in follower.acked:
-                streams.setdefault((reading.stream, reading.epoch), []).append(reading)
-                follower.lose(reading.id, reading.id + 1)
-        for (stream, epoch), lost in streams.items():
-            for part in _contiguous(lost):
-                self.losses.append(
-                    Loss(
-                        follower.name,
-                        stream,
-                        epoch,
-                        part[0].seq,
-                        part[-1].seq,
-                        wall(part[0]),
-                        wall(part[-1]),
-                        len(part),
-                        reason,
-                    )
-                )
-        count = sum(map(len, streams.values()))
-        if count:
-            self.settle()
-        return count
-
-    def damaged(self, follower: Follower, blocks: Sequence[Loss]) -> None:
-        """Put what could not be read back for `follower` into the ledger: how many, and not which."""
-        for loss in blocks:
-            follower.account.lost += loss.count
-            follower.account.waiting -= loss.count
-            self.losses.append(replace(loss, uplink=follower.name))
+    # ----
 
     def _secure(self, end: int) -> None:
         """Take what is below `end` off the account of what exists only in memory."""
         if end <= self.secured:
             return
-        for reading in self.tail.slice(self.secured, end):
-            self.pending[reading.stream] -= 1
+        readings = self.tail.slice(self.secured, end)
         self.secured = end
+        self._take_off(readings if self.has_card else [reading for reading in readings if reading is not None])
 
-
-def _nobody() -> None:
-    return None
-
-
-def _between(readings: list[Reading], start: int, stop: int, limit: int) -> list[Reading]:
-    """Return up to `limit` of the readings, which are sorted by id, with start <= id < stop."""
-    # Ids of a page are nearly contiguous: guess, then search back and forth by bisection.
-    lo, hi = 0, len(readings)
-    while lo < hi:
-        middle = (lo + hi) // 2
-        if readings[middle].id < start:
-            lo = middle + 1
+    def _take_off(self, readings: Sequence[Reading]) -> None:
+        for reading in readings:
+            self.pending[reading.stream] -= 1
+        if self._publications:
+            self.weight -= sum([weigh(reading.values) for reading in readings])
         else:
-            hi = middle
-    found = readings[lo : lo + limit]
-    while found and found[-1].id >= stop:
-        found.pop()
-    return found
+            self.weight -= A_READING * len(readings)
+
+    def _done_with(self, readings: Sequence[Reading]) -> None:
+        if not readings:
+            return
+        if not self.has_card:
+            for reading in readings:
+                if all(reading.id in follower.acked for follower in self.followers.values()):
+                    self._take_off(self.tail.punch(reading.id, reading.id + 1))
+        self.settle()
+
+    def _let_go(self, entries: Sequence[Quarantined]) -> None:
+        self.quarantine.remove(entries)
+        if not self.has_card:
+            self.quarantine.gone.clear()
+
+    def _enter(self, uplink: str, readings: Sequence[Reading], reason: str, wall: Callable[[Reading], float]) -> None:
+        streams: dict[tuple[str, int], list[Reading]] = {}
+        for reading in readings:
+            streams.setdefault((reading.stream, reading.epoch), []).append(reading)
+        for (stream, epoch), lost in streams.items():
+            for part in _contiguous(lost):
+                first, last = part[0], part[-1]
+                self.ledger.enter(
+                    Loss(uplink, stream, epoch, first.seq, last.seq, wall(first), wall(last), len(part), reason)
+                )
 
 
 def _contiguous(readings: list[Reading]) -> Iterator[list[Reading]]:

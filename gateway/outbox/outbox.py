@@ -1,9 +1,9 @@
-"""The outbox: put readings in, and follow them."""
+"""The outbox: put readings or publications in, and follow them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -11,13 +11,18 @@ from typing import Any, Self
 import structlog
 
 from gateway.clock import Clock
+from gateway.outbox.bounds import POLICIES, Bounds
 from gateway.outbox.committer import Committer
 from gateway.outbox.feed import Feed
-from gateway.outbox.log import Log
+from gateway.outbox.keeper import Keeper
+from gateway.outbox.ledger import Loss
+from gateway.outbox.log import Log, State
+from gateway.outbox.memory import Memory
+from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.store import Store
-from gateway.outbox.times import Times
+from gateway.outbox.times import Epoch, Times
 from gateway.outbox.writer import Writer
-from gateway.reading import Value
+from gateway.reading import A_READING, Publication, Value, weigh
 
 ROOM = 8000
 """Readings of one stream that may exist only in memory; beyond that its device waits."""
@@ -30,18 +35,22 @@ PATIENCE = 0.05
 
 
 class Outbox:
-    """The durable queue between devices and uplinks.
+    """The durable queue between devices, or a program, and uplinks.
 
-    `commit_interval` is the longest, in seconds, that a reading exists only in memory; 0 means on the card before it is
-    sent. Sizes are in bytes, `max_age` in seconds. Use as `async with`; opening raises OutboxError.
+    `path=None` keeps it in memory only. `commit_interval` is the longest, in seconds, that a reading exists only in
+    memory; 0 means on the card before it is sent. `max_count` bounds how many wait for one uplink, `max_size` the bytes
+    on the card or in memory, `max_age` the seconds that one may wait. `when_full` says what happens then: the oldest
+    that no link has taken go into the ledger, or the newest, or nothing more is taken in (OutboxFull). Use as
+    `async with`; opening raises OutboxError.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         uplinks: Sequence[str],
         *,
         commit_interval: float = 1.0,
+        max_count: int | None = None,
         max_size: int = 10**9,
         keep_free: int = 0,
         max_age: float | None = None,
@@ -49,16 +58,21 @@ class Outbox:
         clock: Clock | None = None,
         logger: Any = None,
     ) -> None:
+        if when_full not in POLICIES:
+            raise ValueError(f"when_full is {when_full!r}, and must be one of {', '.join(POLICIES)}")
         self._uplinks = list(uplinks)
         self._interval = commit_interval
+        self._max_count = max_count
+        self._max_size = max_size
         self._max_age = max_age
-        self._drop_newest = when_full == "drop-newest"
+        self._when_full = when_full
         self._clock = clock or Clock()
         self._logger = logger or structlog.get_logger()
-        self._store = Store(path, max_size=max_size, keep_free=keep_free)
-        self._writer = Writer()
+        self._store = Store(path, max_size=max_size, keep_free=keep_free) if path is not None else None
         self._log: Log
-        self._committer: Committer
+        self._times: Times
+        self._bounds: Bounds
+        self._keeper: Keeper
         self._feeds: dict[str, Feed] = {}
         self._waking = False
         self._woke = 0.0  # seconds since boot
@@ -67,44 +81,16 @@ class Outbox:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._writer.start()
-        _, offset = self._clock.read()
-        try:
-            state, epochs = await self._writer.submit(partial(self._store.open, self._clock.boot_id, offset))
-            room = await self._writer.submit(self._store.written)
-        except BaseException:
-            self._writer.submit(self._store.close)  # also what an opening that was cancelled has opened by then
-            await self._writer.stop(1.0)
-            raise
-        self._log = Log(state, self._uplinks, durable_first=self._interval == 0)
-        times = Times(self._clock, epochs, offset)
-        self._committer = Committer(
-            self._log,
-            self._store,
-            self._writer,
-            times,
-            interval=self._interval,
-            max_age=self._max_age,
-            drop_newest=self._drop_newest,
-            on_change=self._on_commit,
-            logger=self._logger,
-        )
-        if room.limit - room.used < LITTLE:
-            self._logger.warning(
-                "the outbox has next to no room, and readings that cannot be sent will go into the ledger: "
-                "make room on the card, or change keep_free or max_size in [outbox]",
-                **{"free on the card": room.free, "the outbox may take": room.limit, "it takes": room.used},
-            )
+        self._boot = self._clock.boot
+        if self._store is None:
+            _, offset = self._clock.read()
+            self._build(State(1), [Epoch(1, self._clock.boot_id, offset)], offset)
+            self._keeper = Memory(self._log, self._times, self._bounds)
+        else:
+            self._keeper = await self._open(self._store)
         for name, follower in self._log.followers.items():
             self._feeds[name] = Feed(
-                follower,
-                self._log,
-                self._store,
-                self._writer,
-                times,
-                self._committer,
-                on_progress=self._on_progress,
-                logger=self._logger,
+                follower, self._log, self._times, self._keeper, on_progress=self._on_progress, logger=self._logger
             )
             if name not in self._uplinks:
                 self._logger.warning(
@@ -115,24 +101,69 @@ class Outbox:
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            await self._committer.flush()
+            await self._keeper.flush()
         finally:
-            self._committer.close()
             if self._pressing is not None:
                 self._pressing.cancel()
             for feed in self._feeds.values():
                 await feed.close()
-            self._writer.submit(self._store.close)
-            if not await self._writer.stop(3.0):
-                self._logger.error("the card does not answer; left without closing the outbox")
+            await self._keeper.close()
+
+    def _build(self, state: State, epochs: Sequence[Epoch], offset: float) -> None:
+        has_card = self._store is not None
+        self._log = Log(state, self._uplinks, durable_first=has_card and self._interval == 0, has_card=has_card)
+        self._times = Times(self._clock, epochs, offset)
+        self._bounds = Bounds(
+            self._log,
+            self._times,
+            max_count=self._max_count,
+            max_size=self._max_size,
+            max_age=self._max_age,
+            when_full=self._when_full,
+            logger=self._logger,
+        )
+
+    async def _open(self, store: Store) -> Keeper:
+        writer = Writer()
+        writer.start()
+        _, offset = self._clock.read()
+        try:
+            state, epochs = await writer.submit(partial(store.open, self._clock.boot_id, offset))
+            room = await writer.submit(store.written)
+        except BaseException:
+            writer.submit(store.close)  # also what an opening that was cancelled has opened by then
+            await writer.stop(1.0)
+            raise
+        self._build(state, epochs, offset)
+        if room.limit - room.used < LITTLE:
+            self._logger.warning(
+                "the outbox has next to no room, and readings that cannot be sent will go into the ledger: "
+                "make room on the card, or change keep_free or max_size in [outbox]",
+                **{"free on the card": room.free, "the outbox may take": room.limit, "it takes": room.used},
+            )
+        committer = Committer(
+            self._log,
+            store,
+            writer,
+            self._times,
+            self._bounds,
+            interval=self._interval,
+            on_change=self._on_commit,
+            logger=self._logger,
+        )
+        committer.take_note(room)
+        return committer
 
     def put(self, stream: str, values: dict[str, Value], time: float | None = None) -> Awaitable[None] | None:
-        """Take a reading in; `time` is the device's own, in UTC seconds.
+        """Take a reading in; `time` is the device's own, in UTC seconds. Raises OutboxFull if `when_full` says so.
 
         Returns None, or something to wait for when this stream has too much in memory.
         """
-        now = self._clock.boot()
-        self._log.put(stream, values, now, time)
+        now = self._boot()
+        fits = not self._bounds.tight or self._bounds.admit(A_READING)
+        one = self._log.put(stream, values, now, time)
+        if not fits:
+            self._bounds.refuse(one)
         if not self._waking:
             if now - self._woke > CALM:
                 self._woke = now
@@ -140,9 +171,40 @@ class Outbox:
             else:
                 self._waking = True
                 self._loop.call_soon(self._wake)
-        if self._log.pending[stream] >= ROOM:
+        if self._log.pending[stream] >= ROOM and self._log.has_card:
             return self._wait_for_room(stream)
         return None
+
+    def accept(self, publication: Publication) -> int:
+        """Take a publication in and return its id; the uplinks hear of it in the next turn of the loop.
+
+        Its strings must be valid UTF-8, its properties JSON or bytes. Raises OutboxFull if `when_full` says so.
+        """
+        fits = not self._bounds.tight or self._bounds.admit(len(publication.topic) + len(publication.payload))
+        one = self._log.put("", publication, self._boot(), None)
+        if not fits:
+            self._bounds.refuse(one)
+        if not self._waking:
+            self._waking = True
+            self._loop.call_soon(self._wake)
+        return one
+
+    def accept_many(self, publications: Sequence[Publication]) -> range:
+        """Take publications in, and return their ids. Raises OutboxFull, and then has taken none."""
+        if self._when_full == "reject":
+            self._bounds.admit(sum(map(weigh, publications)), len(publications))
+        first = self._log.next_id
+        for publication in publications:
+            self.accept(publication)
+        return range(first, self._log.next_id)
+
+    def left(self) -> tuple[int, int]:
+        """Return how many publications, and how many bytes of topics and payloads, `accept` will take for sure."""
+        return self._bounds.left()
+
+    async def stored(self, one: int) -> None:
+        """Return when this id would survive a power cut, or all uplinks have it. The card is written at once for it."""
+        await self._keeper.stored(one)
 
     def follow(self, name: str) -> Feed:
         """Return the readings that the uplink `name` has to deliver."""
@@ -150,11 +212,37 @@ class Outbox:
 
     async def flush(self) -> None:
         """Write all that is not on the card and not delivered, now."""
-        await self._committer.flush()
+        await self._keeper.flush()
 
     async def alive(self) -> None:
         """Return when the writer thread has got through all that it had to do."""
-        await self._writer.submit(lambda: None)
+        await self._keeper.alive()
+
+    async def ledger(self) -> list[Loss]:
+        """Return what was given up, oldest first."""
+        return await self._keeper.ledger()
+
+    async def quarantined(self) -> list[Quarantined]:
+        """Return what was set aside, oldest first."""
+        return await self._keeper.quarantined()
+
+    async def retry(self, ids: Collection[int] | None = None) -> int:
+        """Put what was set aside, all of it or these ids, back as the newest, with new ids; return how many that is.
+
+        Only the uplink that had set it aside sends it again.
+        """
+        entries = await self._aside(ids)
+        self._log.retry(entries, self._boot(), self._times.wall)
+        self._on_progress()
+        self._wake()
+        return len(entries)
+
+    async def discard(self, ids: Collection[int] | None = None) -> int:
+        """Put what was set aside, all of it or these ids, into the ledger; return how many that is."""
+        entries = await self._aside(ids)
+        self._log.discard(entries, self._times.wall)
+        self._on_progress()
+        return len(entries)
 
     @property
     def epoch(self) -> int:
@@ -174,22 +262,25 @@ class Outbox:
     @property
     def commits(self) -> int:
         """How many transactions this run has made."""
-        return self._committer.commits
+        return self._keeper.commits
 
     @property
     def used(self) -> int:
-        """How many bytes the outbox takes on the card, as of the last transaction."""
-        return self._committer.used
+        """How many bytes the outbox takes: on the card, as of the last transaction, or in memory if there is none."""
+        return self._keeper.used
+
+    async def _aside(self, ids: Collection[int] | None) -> list[Quarantined]:
+        entries = await self._keeper.quarantined()
+        return [entry for entry in entries if ids is None or entry.reading.id in ids]
 
     def _wake(self) -> None:
         """Tell the uplinks, or the card first, of what was put in since the last turn of the loop."""
         self._waking = False
-        if self._log.durable_first:
-            self._committer.begin()
-            return
         for follower in self._log.followers.values():
-            follower.on_ready()
-        self._committer.schedule()
+            follower.tell()
+            if not self._log.durable_first:
+                follower.on_ready()
+        self._keeper.schedule()
 
     def _on_commit(self) -> None:
         if self._rooms:
@@ -202,8 +293,8 @@ class Outbox:
         """An uplink has dealt with readings: there may be room, and something to write."""
         if self._rooms:
             self._make_room()
-        if self._log.losses or (self._log.dirty and self._log.blocks):
-            self._committer.schedule()
+        if self._log.restless or not self._log.has_card:
+            self._keeper.schedule()
 
     # ---- room in memory
 
@@ -227,5 +318,5 @@ class Outbox:
         self._pressing = None
         if self._rooms:
             if self._log.secured == secured:
-                self._committer.begin()
+                self._keeper.begin()
             self._pressing = self._loop.call_later(PATIENCE, self._press, self._log.secured)

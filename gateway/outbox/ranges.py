@@ -39,6 +39,11 @@ class Ranges:
         """Return the lowest range. Raises IndexError when empty."""
         return self._starts[0], self._ends[0]
 
+    @property
+    def last(self) -> tuple[int, int]:
+        """Return the highest range. Raises IndexError when empty."""
+        return self._starts[-1], self._ends[-1]
+
     def add(self, start: int, end: int) -> int:
         """Put all of [start, end) in, and return how many were not in before."""
         if start >= end:
@@ -84,11 +89,9 @@ class Ranges:
 
     def gaps(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of [start, end) that are not in, in order."""
-        for a, b in self:
-            if b <= start:
-                continue
-            if a >= end:
-                break
+        lo = bisect_right(self._ends, start)
+        hi = bisect_left(self._starts, end)
+        for a, b in zip(self._starts[lo:hi], self._ends[lo:hi], strict=True):
             if a > start:
                 yield start, a
             start = b

@@ -40,3 +40,16 @@ def m001_blocks(db: Database) -> None:
         not_null={"uplink", "stream", "epoch", "first_seq", "last_seq", "first_time", "last_time", "count", "reason"},
         strict=True,
     )
+
+
+@migrations()
+def m002_publications(db: Database) -> None:
+    """Add what a session with a broker needs to go on after a restart, and the quarantine."""
+    db.table("uplink").add_column("released", str, not_null_default="[]")
+    db.table("uplink").add_column("session", str, not_null_default="{}")
+    db.table("quarantine").create(
+        {"uplink": str, "id": int, "reason": str, "time": float, "data": bytes},
+        pk=("uplink", "id"),
+        not_null={"reason", "time", "data"},
+        strict=True,
+    )

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
 import zlib
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 from sqlite_utils import Database
 
-from gateway.outbox.block import DamagedBlock, decode, encode
-from gateway.outbox.log import Commit, Loss, Page, State
+from gateway.outbox.block import DamagedBlock, cut, decode, encode
+from gateway.outbox.errors import OutboxError
+from gateway.outbox.follower import Claim, Page
+from gateway.outbox.ledger import Loss
+from gateway.outbox.lock import lock
+from gateway.outbox.log import Commit, State
+from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
+from gateway.outbox.rows import enter
 from gateway.outbox.schema import migrations
+from gateway.outbox.times import Epoch
 from gateway.reading import EPOCH_SHIFT, Reading
 
 PAGE_SIZE = 1024  # a commit of a few readings writes few bytes
 CHECKPOINT_PAGES = 1000  # the log is at most about as long as this, or a sixteenth of a small max_size
-
-
-class OutboxError(OSError):
-    """The outbox cannot be opened or used."""
-
-
-class OutboxInUse(OutboxError):
-    """Another process has the outbox open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +48,6 @@ class Written:
         return "full" if self.limit >= self.max_size else "no-space"
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One run of the gateway: `offset` in seconds turns its times since boot into UTC."""
-
-    id: int
-    boot_id: str
-    offset: float
-
-
 class Store:
     """The outbox's database. `open` first; every method may raise sqlite3.Error, and then has changed nothing."""
 
@@ -71,7 +63,7 @@ class Store:
         """Lock, open or create, migrate, and begin a new epoch. Raises OutboxError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.path.with_name(self.path.name + ".lock"))
+            self._lock = lock(self.path.with_name(self.path.name + ".lock"))
         except OutboxError:
             raise
         except OSError as error:
@@ -103,21 +95,25 @@ class Store:
         `offset` is (epoch, seconds) when the clock was corrected.
         """
         db = self._db
-        readings = commit.readings
-        data = encode(readings) if readings else b""
+        blocks = [(part[0].id, part[-1].id, len(part), encode(part)) for part in cut(commit.readings)]
         db.execute("BEGIN IMMEDIATE")
         try:
-            if readings:
-                row = (readings[0].id, readings[-1].id, len(readings), zlib.crc32(data), data)
-                db.execute("INSERT INTO block VALUES (?, ?, ?, ?, ?)", row)
+            rows = [(first, last, count, zlib.crc32(data), data) for first, last, count, data in blocks]
+            db.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?)", rows)
             deleted = db.execute("DELETE FROM block WHERE first_id < ? AND last_id < ?", (commit.floor, commit.floor))
             deleted_blocks = deleted.rowcount
             db.executemany(
-                "INSERT INTO uplink VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET acked = excluded.acked",
-                [(name, orjson.dumps(ranges).decode()) for name, ranges in commit.acked.items()],
+                "INSERT INTO uplink (name, acked, released, session) VALUES (?, ?, ?, ?) ON CONFLICT(name) "
+                "DO UPDATE SET acked = excluded.acked, released = excluded.released, session = excluded.session",
+                [(name, *map(_json, (one.acked, one.released, one.session))) for name, one in commit.claims.items()],
             )
             for loss in commit.losses:
-                _enter(db, loss)
+                enter(db, loss)
+            db.executemany(
+                "INSERT OR REPLACE INTO quarantine (uplink, id, reason, time, data) VALUES (?, ?, ?, ?, ?)",
+                [(one.uplink, one.reading.id, one.reason, one.time, encode([one.reading])) for one in commit.aside],
+            )
+            db.executemany("DELETE FROM quarantine WHERE uplink = ? AND id = ?", commit.gone)
             if offset is not None:
                 db.execute("UPDATE epoch SET clock_offset = ? WHERE id = ?", (offset[1], offset[0]))
             db.execute("COMMIT")
@@ -125,23 +121,23 @@ class Store:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-        self._blocks += bool(readings) - deleted_blocks
+        self._blocks += len(blocks) - deleted_blocks
         return self.written()
 
-    def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[Loss]]:
+    def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
         """Read back at least `limit` readings from id `start` on, if there are as many below `upto`.
 
-        Returns the page, and an entry without stream for each block that is damaged.
+        Returns the page, and (first, last) id of each block that is damaged.
         """
         readings: list[Reading] = []
-        damaged: list[Loss] = []
+        damaged: list[tuple[int, int]] = []
         end = upto
         rows = self._db.execute(
-            "SELECT first_id, last_id, count, crc, data FROM block WHERE first_id < ? AND first_id >= "
+            "SELECT first_id, last_id, crc, data FROM block WHERE first_id < ? AND first_id >= "
             "(SELECT coalesce(max(first_id), 0) FROM block WHERE first_id <= ?) ORDER BY first_id",
             (upto, start),
         )
-        for first, last, count, crc, data in rows:
+        for first, last, crc, data in rows:
             if last < start:
                 continue
             try:
@@ -149,18 +145,24 @@ class Store:
                     raise DamagedBlock("checksum")
                 readings.extend(decode(data))
             except DamagedBlock:
-                damaged.append(Loss("", "?", first >> EPOCH_SHIFT, 0, 0, 0.0, 0.0, count, "disk-error"))
+                damaged.append((first, last))
             if len(readings) >= limit:
                 end = last + 1
                 break
         rows.close()
         return Page(start, end, readings), damaged
 
-    def oldest(self, size: int) -> list[Reading]:
-        """Return the readings of the oldest blocks that together take at least `size` bytes, or of the only one."""
+    def oldest(self, size: int, spared: Iterable[tuple[int, int]] = ()) -> list[Reading]:
+        """Return the readings of the oldest blocks that together take at least `size` bytes, or of the only one.
+
+        A block with an id in the ranges `spared` is passed over.
+        """
+        kept = Ranges(spared)
         readings: list[Reading] = []
-        rows = self._db.execute("SELECT data FROM block ORDER BY first_id")
-        for (data,) in rows:
+        rows = self._db.execute("SELECT first_id, last_id, data FROM block ORDER BY first_id")
+        for first, last, data in rows:
+            if kept.overlap(first, last + 1):
+                continue
             try:
                 readings.extend(decode(data))
             except DamagedBlock:
@@ -170,6 +172,16 @@ class Store:
                 break
         rows.close()
         return readings
+
+    def quarantined(self) -> list[Quarantined]:
+        """Return what is set aside, oldest first. What is damaged is left out."""
+        found = []
+        for uplink, data, reason, when in self._db.execute(
+            "SELECT uplink, data, reason, time FROM quarantine ORDER BY time, id"
+        ):
+            with suppress(DamagedBlock):
+                found.append(Quarantined(uplink, decode(data)[0], reason, when))
+        return found
 
     def ledger(self) -> list[Loss]:
         """Return every entry of the ledger, oldest first."""
@@ -195,7 +207,7 @@ class Store:
 
     def _check(self) -> None:
         tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        missing = {"epoch", "block", "uplink", "ledger"} - tables
+        missing = {"epoch", "block", "uplink", "ledger", "quarantine"} - tables
         if missing:
             raise OutboxError(f"{self.path} is not an outbox: it has no table {', '.join(sorted(missing))}")
 
@@ -210,13 +222,15 @@ class Store:
         oldest = db.execute("SELECT coalesce(min(first_id), ?) FROM block", (epoch << EPOCH_SHIFT,)).fetchone()[0]
         db.execute("DELETE FROM epoch WHERE id < ?", (oldest >> EPOCH_SHIFT,))
         db.execute("COMMIT")
-        acked = {
-            name: [(a, b) for a, b in orjson.loads(text)] for name, text in db.execute("SELECT name, acked FROM uplink")
+        claims = {
+            name: Claim(_ranges(acked), _ranges(released), orjson.loads(session))
+            for name, acked, released, session in db.execute("SELECT name, acked, released, session FROM uplink")
         }
         self._blocks = db.execute("SELECT count(*) FROM block").fetchone()[0]
-        waiting = {name: self._waiting(Ranges(ranges)) for name, ranges in acked.items()}
+        waiting = {name: self._waiting(Ranges(claim.acked)) for name, claim in claims.items()}
+        aside = dict(db.execute("SELECT uplink, count(*) FROM quarantine GROUP BY uplink").fetchall())
         epochs = [Epoch(*row) for row in db.execute("SELECT id, boot_id, clock_offset FROM epoch ORDER BY id")]
-        return State(epoch, stored_end, self._blocks, acked, waiting), epochs
+        return State(epoch, stored_end, self._blocks, claims, waiting, aside), epochs
 
     def _waiting(self, acked: Ranges) -> int:
         """Count the readings on the card that are not in `acked`; only blocks that are partly in it are opened."""
@@ -226,8 +240,8 @@ class Store:
             if known == 0:
                 total += count
             elif known < last + 1 - first:
-                page, _ = self.read(first, last + 1, 1)
-                total += sum(reading.id not in acked for reading in page.readings)
+                page, damaged = self.read(first, last + 1, 1)
+                total += last + 1 - first - known if damaged else sum(one.id not in acked for one in page.readings)
         return total
 
     def written(self) -> Written:
@@ -249,51 +263,9 @@ def allowed(max_size: int, size: int, free: int, keep_free: int) -> int:
     return min(max_size, max(0, size + free - keep_free))
 
 
-def _enter(db: sqlite3.Connection, loss: Loss) -> None:
-    """Add to the ledger; a loss that continues the last one of its kind makes that row longer."""
-    row = db.execute(
-        "SELECT id FROM ledger WHERE uplink = ? AND stream = ? AND epoch = ? AND reason = ? AND last_seq = ? "
-        "ORDER BY id DESC LIMIT 1",
-        (loss.uplink, loss.stream, loss.epoch, loss.reason, loss.first_seq - 1),
-    ).fetchone()
-    if row is not None:
-        db.execute(
-            "UPDATE ledger SET last_seq = ?, last_time = ?, count = count + ? WHERE id = ?",
-            (loss.last_seq, loss.last_time, loss.count, row[0]),
-        )
-        return
-    db.execute(
-        "INSERT INTO ledger (uplink, stream, epoch, first_seq, last_seq, first_time, last_time, count, reason) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            loss.uplink,
-            loss.stream,
-            loss.epoch,
-            loss.first_seq,
-            loss.last_seq,
-            loss.first_time,
-            loss.last_time,
-            loss.count,
-            loss.reason,
-        ),
-    )
+def _ranges(text: str) -> list[tuple[int, int]]:
+    return [(start, end) for start, end in orjson.loads(text)]
 
 
-def _lock(path: Path) -> int:
-    """Take the lock file and write our process id into it. Raises OutboxInUse."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
-        os.close(descriptor)
-        raise OutboxInUse(
-            f"the outbox {path.with_suffix('')} is in use by process {holder}: "
-            "one outbox serves one gateway. Stop that one, or give this one another [outbox] path"
-        ) from error
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return descriptor
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()

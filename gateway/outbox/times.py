@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.clock import Clock
-from gateway.outbox.store import Epoch
 from gateway.reading import EPOCH_SHIFT, Reading
 
 DRIFT = 0.5
 """Seconds by which the clock must have been corrected before the card is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One run of the gateway: `offset` in seconds turns its times since boot into UTC."""
+
+    id: int
+    boot_id: str
+    offset: float
 
 
 class Times:

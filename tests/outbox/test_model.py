@@ -55,7 +55,7 @@ class OutboxMachine(RuleBasedStateMachine):
             self.commit()
             for name in UPLINKS:
                 follower = self.log.followers[name]
-                follower.left(self.in_flight[name])
+                follower.left(self.in_flight[name], sent=True)
                 self.in_flight[name] = []
                 while follower.account.waiting:
                     ids = self.take(name, 1000)
@@ -113,7 +113,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(UPLINKS))
     def link_lost(self, name: str) -> None:
-        self.log.followers[name].left(self.in_flight[name])
+        self.log.followers[name].left(self.in_flight[name], sent=True)
         self.in_flight[name] = []
 
     @rule(seconds=st.sampled_from([0.0625, 0.5, 1.0, 1.5]))
@@ -223,12 +223,12 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def take(self, name: str, limit: int) -> list[int]:
         follower = self.log.followers[name]
-        readings: list[Reading] = follower.take(limit)
-        while not readings and (start := follower.wanted()) is not None:
+        readings: list[Reading] = self.log.take(follower, limit)
+        while not readings and (start := follower.wanted(self.log.tail.start)) is not None:
             page, damaged = self.store.read(start, self.log.tail.start, 3)
             assert not damaged
             follower.pages.append(page)
-            readings = follower.take(limit)
+            readings = self.log.take(follower, limit)
         ids = [reading.id for reading in readings]
         assert ids == sorted(ids), "in order"
         for reading in readings:

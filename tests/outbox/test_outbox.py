@@ -286,14 +286,14 @@ async def test_a_full_card_is_said_once_and_used_again_by_itself(tmp_path: Path)
         await until(lambda: outbox.commits == 1)
         connection = outbox._store._db
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        await outbox._writer.submit(lambda: connection.execute(f"PRAGMA max_page_count = {pages}"))
+        await outbox._keeper._writer.submit(lambda: connection.execute(f"PRAGMA max_page_count = {pages}"))
         with capture_logs() as logs:
             put(outbox, 2000, size=200)
             await until(lambda: len(logs) > 0)
             feed = outbox.follow("cloud")
             feed.acknowledged([reading.id for reading in feed.take(500)])
             assert feed.account.waiting == 1510, "readings flow while the card is full"
-            await outbox._writer.submit(lambda: connection.execute("PRAGMA max_page_count = 1000000"))
+            await outbox._keeper._writer.submit(lambda: connection.execute("PRAGMA max_page_count = 1000000"))
             await until(lambda: outbox.commits == 2)
         said = [(entry["log_level"], entry["event"]) for entry in logs]
         assert said == [

@@ -1,0 +1,154 @@
+"""The bounds: how much may wait, and what is given up, or refused, when it is more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.outbox.errors import OutboxFull
+from gateway.outbox.follower import Follower
+from gateway.outbox.log import Log
+from gateway.outbox.ranges import END
+from gateway.outbox.times import Times
+from gateway.reading import Reading
+
+POLICIES = ("drop-oldest", "drop-newest", "reject")
+WORDS = {
+    "full": "it has reached max_size",
+    "count": "it has reached max_count",
+    "no-space": "the card has no more free than keep_free",
+    "too-old": "they are older than max_age",
+}
+
+
+class Bounds:
+    """Holds an outbox to `max_count` readings for each uplink, `max_size` bytes and `max_age` seconds."""
+
+    def __init__(
+        self,
+        log: Log,
+        times: Times,
+        *,
+        max_count: int | None,
+        max_size: int,
+        max_age: float | None,
+        when_full: str,
+        logger: Any,
+    ) -> None:
+        self.max_count = END if max_count is None else max_count
+        self.max_age = max_age
+        self.drop_newest = when_full == "drop-newest"
+        self.drop_oldest = when_full == "drop-oldest"
+        self.tight = max_count is not None or when_full == "reject" or not log.has_card
+        """Whether `admit` has to be asked for each reading."""
+        self._reject = when_full == "reject"
+        self._log = log
+        self._times = times
+        self._logger = logger
+        self._accounts = [follower.account for follower in log.followers.values()]
+        # Bytes that may exist only in memory. What goes over on the card is dropped there.
+        self._room = max_size if self._reject or not log.has_card else END
+        self._limit = ("max_size", max_size)
+        self._gave_up: set[str] = set()  # what the user has been told
+
+    def on_card(self, used: int, limit: int, name: str) -> None:
+        """Take note of how many bytes the card holds, how many it may, and which bound says so."""
+        if self._reject:
+            self._room = limit - used
+            self._limit = (name, limit)
+
+    def admit(self, size: int, count: int = 1) -> bool:
+        """Make room for what weighs `size` bytes; return False if it is itself what has to go. Raises OutboxFull."""
+        if self._log.weight + size <= self._room:
+            for account in self._accounts:
+                if account.waiting + count > self.max_count:
+                    break
+            else:
+                return True
+        return self._make_way(size, count)
+
+    def refuse(self, one: int) -> None:
+        """Give up what was just taken in."""
+        self.give_up(self._log.tail.slice(one, one + 1), self._over(0, 0)[0] or "full")
+
+    def give_up(self, readings: Sequence[Reading], why: str, *, in_flight: bool = False) -> int:
+        """Put what any uplink still has of these into the ledger, and return how many that is.
+
+        What is with a broker may arrive: it is kept, unless it is `in_flight` that has to go.
+        """
+        count = 0
+        for follower in self._log.followers.values():
+            mine = readings if in_flight else [reading for reading in readings if reading.id in follower.todo]
+            count += self._lose(follower, mine, why)
+        return count
+
+    def give_up_of(self, follower: Follower, readings: Sequence[Reading], why: str, limit: int) -> int:
+        """Put up to `limit` of these that `follower` still has, and no link has taken, into the ledger."""
+        return self._lose(follower, [reading for reading in readings if reading.id in follower.todo][:limit], why)
+
+    def excess(self) -> list[tuple[Follower, int]]:
+        """Return who has too many waiting, and how many too many."""
+        followers = self._log.followers.values() if self.drop_oldest else ()
+        excess = [(follower, follower.account.waiting - self.max_count) for follower in followers]
+        return [(follower, count) for follower, count in excess if count > 0]
+
+    def give_up_too_old(self, readings: Sequence[Reading]) -> int:
+        """Put what is older than `max_age` into the ledger, and return how many that is."""
+        if self.max_age is None:
+            return 0
+        limit = self._times.utc() - self.max_age
+        return self.give_up([reading for reading in readings if self._times.wall(reading) < limit], "too-old")
+
+    def tell(self) -> None:
+        """Tell the uplinks what was given up."""
+        for follower in self._log.followers.values():
+            follower.tell()
+
+    def left(self) -> tuple[int, int]:
+        """Return how many readings, and how many bytes, can be admitted for sure; END where there is no bound."""
+        if not self._reject:
+            return END, END
+        most = max((account.waiting for account in self._accounts), default=0)
+        return self.max_count - most, self._room - self._log.weight
+
+    def _over(self, size: int, count: int) -> tuple[str, str]:
+        """Return (word, sentence) for the bound that is reached with `size` bytes and `count` readings more."""
+        log = self._log
+        most = max((account.waiting for account in self._accounts), default=0)
+        if most + count > self.max_count:
+            return "count", f"the outbox is full: {most} wait, and max_count is {self.max_count}"
+        if log.weight + size > self._room:
+            name, limit = self._limit
+            held = limit - self._room + log.weight
+            return "full", f"the outbox is full: it holds {held} bytes, {size} more are too many: {name} is {limit}"
+        return "", ""
+
+    def _make_way(self, size: int, count: int) -> bool:
+        log = self._log
+        if log.weight + size > self._room and not log.has_card:
+            log.thin()
+        if self._reject:
+            if words := self._over(size, count)[1]:
+                raise OutboxFull(words)
+            return True
+        if self.drop_newest or size > self._room:
+            return not self._over(size, count)[0]
+        for follower in log.followers.values():
+            if (excess := follower.account.waiting + count - self.max_count) > 0:
+                self.give_up_of(follower, follower.idle(log.tail, excess), "count", excess)
+        while log.weight + size > self._room and (idle := self._oldest_idle()) is not None:
+            self.give_up([idle], "full")
+        return log.has_card or not self._over(size, count)[0]
+
+    def _oldest_idle(self) -> Reading | None:
+        """Return the oldest in memory that no link has taken."""
+        idle = [found[0] for follower in self._log.followers.values() if (found := follower.idle(self._log.tail, 1))]
+        return min(idle, default=None, key=lambda reading: reading.id)
+
+    def _lose(self, follower: Follower, readings: Sequence[Reading], why: str) -> int:
+        reason = "full" if why == "count" else why
+        count = self._log.lose(follower, readings, reason, self._times.wall)
+        if count and why not in self._gave_up:
+            self._gave_up.add(why)
+            self._logger.warning(f"the outbox gives readings up: {WORDS[why]}; the ledger says which", readings=count)
+        return count
