@@ -10,30 +10,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from gateway.mqtt.codec import decode, encode
+from gateway.mqtt.codec import encode
 from gateway.mqtt.errors import ProtocolError
-from gateway.mqtt.framing import Framer
 from gateway.mqtt.packets import (
     Auth,
     Connack,
     Connect,
     Disconnect,
     Packet,
-    Pingreq,
-    Pingresp,
     Puback,
     Pubcomp,
     Publish,
     Pubrec,
     Pubrel,
-    Suback,
     Subscribe,
-    Unsuback,
     Unsubscribe,
     Will,
 )
 from gateway.mqtt.properties import Properties
 from gateway.mqtt.topics import SHARED, matches
+from tests.broker_conversation import Conversation
 from tests.broker_session import BrokerSession
 
 UNSUPPORTED_IN_5 = encode(Connack(reason=0x84), 5)
@@ -89,8 +85,8 @@ class ScriptedBroker:
         self._port = 0
         self._frozen = False
         self._server: asyncio.Server | None = None
-        self._clients: list[_Client] = []
-        self._held: list[tuple[_Client, bytes]] = []
+        self.conversations: list[Conversation] = []
+        self.held_back: list[tuple[Conversation, bytes]] = []
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     @property
@@ -126,12 +122,12 @@ class ScriptedBroker:
     @property
     def clients(self) -> int:
         """Return how many connections there are."""
-        return len(self._clients)
+        return len(self.conversations)
 
     @property
     def held(self) -> int:
         """Return how many answers are withheld."""
-        return len(self._held)
+        return len(self.held_back)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -144,10 +140,10 @@ class ScriptedBroker:
         """Listen, again on the same port after a `stop`."""
         loop = asyncio.get_running_loop()
         if self._unix:
-            self._server = await loop.create_unix_server(lambda: _Client(self), str(self._unix))
+            self._server = await loop.create_unix_server(lambda: Conversation(self), str(self._unix))
         else:
             self._server = await loop.create_server(
-                lambda: _Client(self), "127.0.0.1", self._port, ssl=self._tls, reuse_address=True
+                lambda: Conversation(self), "127.0.0.1", self._port, ssl=self._tls, reuse_address=True
             )
             self._port = self._server.sockets[0].getsockname()[1]
 
@@ -159,49 +155,49 @@ class ScriptedBroker:
         if self._unix:
             self._unix.unlink(missing_ok=True)
         self.drop()
-        await self.until(lambda: not self._clients, 5.0)
+        await self.until(lambda: not self.conversations, 5.0)
 
     def drop(self) -> None:
         """Drop every connection now, as a crash does."""
-        self._held.clear()
-        for client in self._clients:
+        self.held_back.clear()
+        for client in self.conversations:
             client.transport.abort()
 
     def freeze(self) -> None:
         """Read nothing more, from anybody, as a stopped process; connections are still accepted by the kernel."""
         self._frozen = True
-        for client in self._clients:
+        for client in self.conversations:
             client.transport.pause_reading()
 
     def thaw(self) -> None:
         """Read again."""
         self._frozen = False
-        for client in self._clients:
+        for client in self.conversations:
             client.transport.resume_reading()
 
     def release(self) -> None:
         """Send what was withheld, and withhold no more."""
         self.hold_acks = False
         self.withhold.clear()
-        held, self._held = self._held, []
+        held, self.held_back = self.held_back, []
         for client, data in held:
             client.transport.write(data)
 
     def disconnect(self, reason: int, properties: Properties | None = None) -> None:
         """Say DISCONNECT to every client of MQTT 5, and close."""
-        for client in self._clients:
+        for client in self.conversations:
             client.transport.write(encode(Disconnect(reason, properties or Properties()), client.level))
             client.transport.close()
 
     def send(self, packet: Packet | bytes) -> None:
         """Send a packet, or bytes that are none, to every client."""
-        for client in self._clients:
+        for client in self.conversations:
             client.transport.write(packet if isinstance(packet, bytes) else encode(packet, client.level))
 
-    def publish(self, message: Publish, origin: _Client | None = None) -> None:
+    def publish(self, message: Publish, origin: Conversation | None = None) -> None:
         """Deliver a message to whoever has subscribed to it, at the smaller QoS of both."""
         served: set[str] = set()  # shared filters
-        for client in self._clients:
+        for client in self.conversations:
             mine = client.session
             found = [one for one in mine.subscriptions.values() if matches(one.filter, message.topic)]
             found = [one for one in found if not (one.no_local and origin is client) and one.filter not in served]
@@ -238,23 +234,26 @@ class ScriptedBroker:
         finally:
             self._waiting.remove((condition, holds))
 
-    def _happened(self) -> None:
+    def happened(self) -> None:
+        """Look at what is waited for; called by conversations."""
         for condition, holds in self._waiting:
             if not holds.done() and condition():
                 holds.set_result(None)
 
-    def _came(self, client: _Client) -> None:
-        self._clients.append(client)
+    def came(self, client: Conversation) -> None:
+        """Take in a connection; called by itself."""
+        self.conversations.append(client)
         if self.receive_buffer:
             sock = client.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
         if self._frozen or self.mute_after == "accept":
             client.transport.pause_reading()
-        self._happened()
+        self.happened()
 
-    def _went(self, client: _Client) -> None:
-        self._clients.remove(client)
-        self._held = [held for held in self._held if held[0] is not client]
+    def went(self, client: Conversation) -> None:
+        """Let go of a connection; called by itself."""
+        self.conversations.remove(client)
+        self.held_back = [held for held in self.held_back if held[0] is not client]
         if client.client_id and not client.durable and self.sessions.get(client.client_id) is client.session:
             del self.sessions[client.client_id]
         if client.will is not None:
@@ -262,228 +261,4 @@ class ScriptedBroker:
             if self.deliver:
                 will = client.will
                 self.publish(Publish(will.topic, will.payload, will.qos, will.retain, properties=will.properties))
-        self._happened()
-
-    def _take(self, client: _Client, packet: Packet) -> None:
-        match packet:
-            case Connect():
-                self._greet(client, packet)
-            case Auth():
-                self.auths.append(packet)
-                self._challenge(client)
-            case Publish():
-                self._publish(client, packet)
-            case Pubrel():
-                self.releases.append(packet)
-                known = packet.packet_id in client.session.recorded
-                client.session.recorded.discard(packet.packet_id)
-                reason = 0 if known or client.level < 5 else 0x92
-                self._answer(client, Pubcomp(packet.packet_id, reason))
-            case Puback() | Pubrec() | Pubcomp():
-                self.answers.append(packet)
-                self._answered(client, packet)
-            case Subscribe():
-                self._subscribe(client, packet)
-            case Unsubscribe():
-                self.unsubscribes.append(packet)
-                known_ones = [client.session.subscriptions.pop(one, None) for one in packet.filters]
-                reasons = tuple(0 if one else 0x11 for one in known_ones) if client.level >= 5 else ()
-                client.say(encode(Unsuback(packet.packet_id, reasons), client.level))
-            case Pingreq():
-                self.pings += 1
-                if not self.mute_pings:
-                    client.say(encode(Pingresp(), client.level))
-            case Disconnect():
-                self.disconnects.append(packet)
-                client.durable = client.durable and packet.properties.get("session_expiry_interval", 1) > 0
-                if packet.reason != 0x04:
-                    client.will = None
-                client.close()
-
-    def _greet(self, client: _Client, packet: Connect) -> None:
-        self.connects.append(packet)
-        client.level = packet.level
-        client.hello = packet
-        client.challenges = list(self.challenges)
-        if self.mute_after == "connect":
-            return
-        if self.close_on_connect or (packet.level not in self.levels and self.unsupported is None):
-            client.close()
-        elif packet.level not in self.levels:
-            client.say(self.unsupported or b"")
-        elif self.refuse is not None:
-            client.say(encode(Connack(reason=self.refuse), packet.level))
-        elif "authentication_method" in packet.properties:
-            self._challenge(client)
-        else:
-            self._welcome(client, packet, Properties())
-
-    def _challenge(self, client: _Client) -> None:
-        said = Properties(authentication_method=client.hello.properties["authentication_method"])
-        if client.challenges:
-            said["authentication_data"] = client.challenges.pop(0)
-            client.say(encode(Auth(0x18, said), client.level))
-            return
-        if self.last_word is not None:
-            said["authentication_data"] = self.last_word
-        if client.client_id is None:
-            self._welcome(client, client.hello, said)
-        else:
-            client.say(encode(Auth(0, said), client.level))
-        client.challenges = list(self.challenges)
-
-    def _welcome(self, client: _Client, packet: Connect, more: Properties) -> None:
-        client_id = packet.client_id
-        if self.take_over:
-            for older in self._clients:
-                if older is not client and older.client_id == client_id:
-                    if older.level >= 5:
-                        older.transport.write(encode(Disconnect(0x8E), 5))
-                    older.transport.close()
-        if packet.level >= 5:
-            client.durable = packet.properties.get("session_expiry_interval", 0) > 0
-        else:
-            client.durable = not packet.clean
-        client.durable = client.durable and self.keep_sessions
-        present = not packet.clean and client.durable and client_id in self.sessions
-        if present:
-            client.session = self.sessions[client_id]
-        self.sessions[client_id] = client.session
-        client.client_id, client.will = client_id, packet.will
-        properties = Properties(**{**self.connack, **more}) if packet.level >= 5 else Properties()
-        # MQTT 3.1 has no flag for it.
-        client.say(encode(Connack(present and packet.level > 3, properties=properties), packet.level))
-        client.say(self.after_connack)
-        for one in client.session.unfinished():
-            self._offer(client, one)
-
-    def _subscribe(self, client: _Client, packet: Subscribe) -> None:
-        self.subscribes.append(packet)
-        if self.mute_subscribes:
-            return
-        granted = tuple(self.granted(one.filter, one.qos) for one in packet.subscriptions)
-        client.say(encode(Suback(packet.packet_id, granted), client.level))
-        for one, qos in zip(packet.subscriptions, granted, strict=True):
-            if qos >= 0x80:
-                continue
-            again = one.filter in client.session.subscriptions
-            client.session.subscriptions[one.filter] = replace(one, qos=qos)
-            for identifier in packet.properties.get("subscription_identifiers", []):
-                client.session.identifiers[one.filter] = identifier
-            if one.retain_handling == 2 or (one.retain_handling == 1 and again) or one.filter.startswith(SHARED):
-                continue
-            for message in self.retained.values():
-                if self.deliver and matches(one.filter, message.topic):
-                    properties = message.properties if client.level >= 5 else Properties()
-                    client.deliver(replace(message, qos=min(message.qos, qos), properties=properties))
-
-    def _publish(self, client: _Client, packet: Publish) -> None:
-        packet = client.resolved(packet, self.connack.get("topic_alias_maximum", 0))
-        self.publishes.append(packet)
-        if self.hang_up_on(packet):
-            client.transport.abort()
-            return
-        reason = self.puback_reason(packet) if client.level >= 5 else 0
-        if packet.qos == 2 and self.puback_for_qos2:
-            packet = replace(packet, qos=1)
-        if reason < 0x80 and client.session.takes(packet):
-            self.published.append((packet.topic, packet.payload, packet.qos, packet.retain))
-            if self.deliver:
-                self._pass_on(client, packet)
-        if packet.qos:
-            self._answer(client, (Puback if packet.qos == 1 else Pubrec)(packet.packet_id, reason))
-
-    def _pass_on(self, client: _Client, packet: Publish) -> None:
-        if packet.retain:
-            self.retained[packet.topic] = replace(packet, dup=False, packet_id=0)
-            if not packet.payload:
-                del self.retained[packet.topic]
-        self.publish(packet, client)
-
-    def _answer(self, client: _Client, packet: Puback | Pubrec | Pubcomp) -> None:
-        if not self.stop_acks:
-            self._offer(client, packet)
-
-    def _answered(self, client: _Client, packet: Puback | Pubrec | Pubcomp) -> None:
-        outgoing = client.session.outgoing
-        if isinstance(packet, Pubrec) and packet.reason < 0x80:
-            if packet.packet_id in outgoing:
-                outgoing[packet.packet_id] = None
-            self._offer(client, Pubrel(packet.packet_id))
-        else:
-            outgoing.pop(packet.packet_id, None)
-
-    def _offer(self, client: _Client, packet: Packet) -> None:
-        """Say this, or withhold it."""
-        data = encode(packet, client.level)
-        if type(packet) in self.withhold or (self.hold_acks and isinstance(packet, Puback | Pubrec)):
-            self._held.append((client, data))
-        else:
-            client.say(data)
-
-
-class _Client(asyncio.Protocol):
-    """One connection, from the broker's side."""
-
-    def __init__(self, broker: ScriptedBroker) -> None:
-        self.broker = broker
-        self.level = 5
-        self.hello = Connect(5, "")
-        self.client_id: str | None = None  # once it is welcome
-        self.will: Will | None = None
-        self.session = BrokerSession()
-        self.durable = False  # the session outlives the connection
-        self.challenges: list[bytes] = []
-        self.aliases: dict[int, str] = {}
-        self.framer = Framer(1 << 24)
-        self.transport: asyncio.Transport
-        self._said: list[bytes] = []
-
-    def say(self, data: bytes) -> None:
-        """Answer, together with what else this read is answered."""
-        self._said.append(data)
-
-    def deliver(self, message: Publish) -> None:
-        """Send a message of a subscription, at once if it is nobody's answer."""
-        self.say(encode(self.session.outbound(message), self.level))
-        self.loop.call_soon(self._flush)
-
-    def resolved(self, packet: Publish, most: int) -> Publish:
-        """Return a message with its topic. Raises ProtocolError."""
-        alias = packet.properties.get("topic_alias")
-        if alias is None:
-            return packet
-        if alias > most or (not packet.topic and alias not in self.aliases):
-            raise ProtocolError(f"topic alias {alias}", reason=0x94)
-        topic = self.aliases[alias] = packet.topic or self.aliases[alias]
-        return replace(packet, topic=topic)
-
-    def close(self) -> None:
-        """Close when everything said so far is written."""
-        self._flush()
-        self.transport.close()
-
-    def _flush(self) -> None:
-        if self._said:
-            self.transport.write(b"".join(self._said))
-            self._said.clear()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.loop = asyncio.get_running_loop()
-        self.broker._came(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for first, body in self.framer.feed(data):
-                self.broker._take(self, decode(first, body, self.level))
-        except ProtocolError as error:
-            self.broker.errors.append(error)
-            self.transport.abort()
-            return
-        self._flush()
-        self.broker._happened()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.broker._went(self)
+        self.happened()

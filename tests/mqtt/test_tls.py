@@ -311,7 +311,7 @@ async def test_renewed_files_are_used_at_the_next_connect(
     async with ScriptedBroker(tls=server(certificate, clients=authority.ca)) as broker:
         for name in ("first", "second"):
             link = await connect(Address.parse(broker.url), Options("me", tls=tls), Recorder())
-            seen.append(peer_certificate_end(broker._clients[0].transport))
+            seen.append(peer_certificate_end(broker.conversations[0].transport))
             await link.close()
             await broker.until(lambda: broker.clients == 0)
             if name == "first":
