@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Iterable, Sequence
 
+from gateway.mqtt.asking import Asking
 from gateway.mqtt.endings import ended, lost_in_words, refused
 from gateway.mqtt.errors import ConnectError, ConnectionLost, ConnectRefused, Kind, ProtocolError
 from gateway.mqtt.events import Acknowledged, Answered, Event, Forgotten, Recorded, Refused
@@ -15,9 +16,10 @@ from gateway.mqtt.options import NAMES, Limits, Options
 from gateway.mqtt.packets import Auth, Connack, Disconnect, Pingresp
 from gateway.mqtt.properties import Properties
 from gateway.mqtt.reasons import NOT_AUTHORISED, UNSPECIFIED
-from gateway.mqtt.session import AGAIN, CONTINUE, Batch, Session, Wanted
+from gateway.mqtt.session import CONTINUE, Batch, Session, Wanted
 
-_AUTH = 0  # among the identifiers of questions, for AUTH, which has none
+# Questions without a packet identifier.
+_AUTH, _PONG, _EMPTY = 0, "pong", "empty"
 
 
 class Connection(asyncio.Protocol):
@@ -40,9 +42,7 @@ class Connection(asyncio.Protocol):
         self._silent = True  # the listener is told nothing: before `connect` has returned, and after the end
         self._early: list[Event] = []  # what came with the CONNACK
         self._written: list[int] = []  # tokens of QoS 0 messages to report
-        self._questions: dict[int, asyncio.Future[list[int]]] = {}
-        self._pong: asyncio.Future[None] | None = None
-        self._empty: asyncio.Future[None] | None = None
+        self._asking = Asking()
         self._welcome: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
 
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         self._raise_if_closed()
         now = self._line.send(self._session.publish(batch, qos, retain, self._loop.time(), properties, dup))
         if qos:
-            if self._empty is None and self._pong is None and not self._questions:
+            if not self._asking:
                 self._line.doze.sent(len(self._in_flight))
             self._line.owed(now)
         else:
@@ -175,36 +175,30 @@ class Connection(asyncio.Protocol):
     async def reauthenticate(self) -> None:
         """Go through the authentication again (MQTT 5). Raises ConnectionLost; a failure loses the link."""
         self._raise_if_closed()
-        method = self._options.authentication
-        if method is None or _AUTH in self._questions:
+        if self._options.authentication is None or _AUTH in self._asking:
             raise ValueError("there is no authentication, or it is under way")
-        await self._ask("AUTH", _AUTH, self._session.authenticate(AGAIN, method.start()))
+        await self._ask("AUTH", _AUTH, self._session.reauthenticate())
 
     async def _ask(self, what: str, question: int, data: bytes) -> list[int]:
         self._line.doze.end()
-        answer: asyncio.Future[list[int]] = self._loop.create_future()
-        self._questions[question] = answer
+        answer = self._asking.about(question)
         self._line.send(data)
         self._line.asked(question, what)
-        return await answer
+        return await asyncio.shield(answer)
 
     async def ping(self) -> None:
         """Send PINGREQ and wait for the answer. Raises ConnectionLost when the link is gone, or goes."""
         self._raise_if_closed()
         self._line.doze.end()
-        if self._pong is None:
-            self._pong = self._loop.create_future()
-        pong = self._pong
+        pong = self._asking.about(_PONG)
         self._line.ping()
         await asyncio.shield(pong)
 
     async def drained(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until nothing is in flight, and return whether that is so."""
         if len(self._in_flight) and self._open:
-            if self._empty is None:
-                self._empty = self._loop.create_future()
             self._line.doze.end()
-            await asyncio.wait([self._empty], timeout=timeout)
+            await asyncio.wait([self._asking.about(_EMPTY)], timeout=timeout)
         return not len(self._in_flight)
 
     async def close(self, timeout: float = 1.0, reason: int = 0, session_expiry: int | None = None) -> None:
@@ -289,7 +283,7 @@ class Connection(asyncio.Protocol):
         if not self._welcome.done():
             kind: Kind = "tls" if isinstance(exc, ssl.SSLError) else "closed"
             self._welcome.set_exception(ConnectError(f"{why}, without an answer to CONNECT", kind=kind))
-        self._lose(ConnectionLost(why))
+        self._lose(ConnectionLost(why, by_broker=True))
         self._gone.set_result(None)
 
     # -- events
@@ -320,9 +314,8 @@ class Connection(asyncio.Protocol):
                     self._take(event)
         if self._open:
             self._reply()
-        if self._empty is not None and not len(self._in_flight):
-            self._empty.set_result(None)
-            self._empty = None
+        if self._asking and not len(self._in_flight):
+            self._asking.settle(_EMPTY, [])
 
     def _take(self, event: Event) -> None:
         match event:
@@ -333,11 +326,10 @@ class Connection(asyncio.Protocol):
                 self._settle(event.packet_id, event.reasons)
             case Pingresp():
                 self._line.ponged()
-                if self._pong is not None:
-                    self._pong.set_result(None)
-                    self._pong = None
+                self._asking.settle(_PONG, [])
             case Auth():
-                self._authenticate(event)
+                if self._trusted(event) and event.reason != CONTINUE:
+                    self._settle(_AUTH, [])
             case Disconnect():
                 self._lose(ended(event))
             case ProtocolError():
@@ -345,9 +337,7 @@ class Connection(asyncio.Protocol):
 
     def _settle(self, question: int, reasons: list[int]) -> None:
         self._line.answered(question)
-        answer = self._questions.pop(question, None)
-        if answer is not None and not answer.done():  # else nobody waits for it any more
-            answer.set_result(reasons)
+        self._asking.settle(question, reasons)
 
     def _greeted(self, connack: Connack) -> None:
         """Open the link, or say why not."""
@@ -356,8 +346,7 @@ class Connection(asyncio.Protocol):
         if connack.reason:
             self._welcome.set_exception(refused(connack, self._session.level))
             return
-        data = connack.properties.get("authentication_data")
-        if data is not None and not self._trusted(data, None):
+        if not self._trusted(connack):
             return
         self.session_present = connack.session_present
         self._open = True
@@ -366,30 +355,18 @@ class Connection(asyncio.Protocol):
         self._line.open(self._window, self._session.limits.keep_alive)
         self._welcome.set_result(None)
 
-    def _authenticate(self, packet: Auth) -> None:
-        """Go on with the authentication, or end it."""
-        data = packet.properties.get("authentication_data")
-        if packet.reason == CONTINUE:
-            self._trusted(data, CONTINUE)
-        elif data is None or self._trusted(data, None):
-            self._settle(_AUTH, [])
-
-    def _trusted(self, data: bytes | None, reason: int | None) -> bool:
-        """Show the broker's data to the authentication and send what it answers, with this reason."""
-        method = self._options.authentication
-        if method is None:
-            return True  # data that nobody has asked for
+    def _trusted(self, packet: Auth | Connack) -> bool:
+        """Go on with the authentication, if there is one; return False when this side refuses the broker."""
         try:
-            answer = method.answer(data)
+            answer = self._session.authenticated(packet)
         except ValueError as error:
             words = f"the broker's side of the authentication is refused: {error}"
             if not self._welcome.done():
                 self._welcome.set_exception(ConnectRefused(words, reason=NOT_AUTHORISED, level=self._session.level))
-            else:
-                self._leave(UNSPECIFIED, ConnectionLost(words))
+            self._leave(UNSPECIFIED, ConnectionLost(words))
             return False
-        if reason is not None:
-            self._line.send(self._session.authenticate(reason, answer))
+        if answer:
+            self._line.send(answer)
         return True
 
     def _broken(self, error: ProtocolError) -> None:
@@ -440,17 +417,7 @@ class Connection(asyncio.Protocol):
         self._open = False
         self._window = 0
         self._line.shut()
-        for answer in self._questions.values():
-            if not answer.done():
-                answer.set_exception(error)
-        self._questions.clear()
-        if self._pong is not None:
-            self._pong.set_exception(error)
-            self._pong.exception()  # it is no mistake when nobody waits any more
-            self._pong = None
-        if self._empty is not None:
-            self._empty.set_result(None)
-            self._empty = None
+        self._asking.fail(error)
 
     def _raise_if_closed(self) -> None:
         if not self._open:

@@ -32,7 +32,8 @@ def refused(connack: Connack, level: int) -> ConnectRefused:
 def ended(packet: Disconnect) -> ConnectionLost:
     """Return the error for a DISCONNECT from the broker."""
     words = f"the broker ended the session: {in_words(packet.reason)}{_quoted(packet.properties)}"
-    return ConnectionLost(words, reason=packet.reason, server_reference=packet.properties.get("server_reference"))
+    reference = packet.properties.get("server_reference")
+    return ConnectionLost(words, reason=packet.reason, server_reference=reference, by_broker=True)
 
 
 def _quoted(properties: Properties) -> str:

@@ -37,13 +37,16 @@ class ConnectRefused(ConnectError):
 class ConnectionLost(MqttError, ConnectionError):
     """A link that was up is gone; `reason` is the code of the broker's DISCONNECT, if it sent one.
 
-    `server_reference` names another server, if the broker did.
+    `server_reference` names another server, if the broker did. `by_broker`: it was the other side that hung up.
     """
 
-    def __init__(self, message: str, *, reason: int | None = None, server_reference: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, reason: int | None = None, server_reference: str | None = None, by_broker: bool = False
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.server_reference = server_reference
+        self.by_broker = by_broker
 
 
 class ProtocolError(MqttError, ValueError):

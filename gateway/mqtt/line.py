@@ -56,7 +56,8 @@ class Line:
     def open(self, window: int, keep_alive: float) -> None:
         """Watch the deadlines from now on."""
         self._open = True
-        self._watch.keep_alive = keep_alive
+        # The broker may allow a longer silence than ours, but what lies between may not (see `Address`): never longer.
+        self._watch.keep_alive = min(filter(None, (keep_alive, self._watch.keep_alive)), default=0.0)
         self.doze.open(window)
         self._look()
 

@@ -101,17 +101,31 @@ class Session:
         if options.user_properties:
             said["user_properties"] = list(options.user_properties)
         if options.authentication is not None:
-            said.update(self._authentication(options.authentication.start()))
+            said.update(self._said(options.authentication.start()))
         return said
 
-    def authenticate(self, reason: int, data: bytes | None) -> bytes:
-        """Return AUTH: one more step of the authentication, or with `AGAIN` its beginning."""
-        return encode(Auth(reason, self._authentication(data)), self.level)
+    def reauthenticate(self) -> bytes:
+        """Return the AUTH that begins the authentication again."""
+        assert self._options.authentication is not None  # noqa: S101 - asked for only where there is one
+        return encode(Auth(AGAIN, self._said(self._options.authentication.start())), self.level)
 
-    def _authentication(self, data: bytes | None) -> Properties:
-        method = self._options.authentication
-        assert method is not None  # noqa: S101 - asked for only where there is one
-        said = Properties(authentication_method=method.method)
+    def authenticated(self, packet: Auth | Connack) -> bytes:
+        """Take the broker's step of the authentication, and return ours; empty after its last, or if there is none.
+
+        Raises ValueError when our side refuses the broker.
+        """
+        method, data = self._options.authentication, packet.properties.get("authentication_data")
+        if method is None:
+            return b""
+        if isinstance(packet, Auth) and packet.reason == CONTINUE:
+            return encode(Auth(CONTINUE, self._said(method.answer(data))), self.level)
+        if data is not None:
+            method.answer(data)
+        return b""
+
+    def _said(self, data: bytes | None) -> Properties:
+        assert self._options.authentication is not None  # noqa: S101 - said only where there is one
+        said = Properties(authentication_method=self._options.authentication.method)
         if data is not None:
             said["authentication_data"] = data
         return said
