@@ -9,6 +9,7 @@ from gateway.mqtt.options import Authentication, Limits, Options
 from gateway.mqtt.packets import Subscription, Will
 from gateway.mqtt.properties import Properties
 from gateway.mqtt.reasons import in_words
+from gateway.mqtt.validity import certificate_notices
 
 __all__ = [
     "Address",
@@ -29,6 +30,7 @@ __all__ = [
     "Subscription",
     "Tls",
     "Will",
+    "certificate_notices",
     "connect",
     "in_words",
 ]

@@ -171,7 +171,10 @@ class Network:
 
     def _check_proxy(self) -> None:
         if self.proxy is not None:
-            Proxy.parse(self.proxy)
+            try:
+                Proxy.parse(self.proxy)
+            except ValueError as error:
+                raise ValueError(f"proxy: {error}") from None
         elif self.proxy_username is not None:
             raise ValueError("proxy_username needs proxy beside it")
         if self.proxy_password is not None and self.proxy_username is None:
@@ -199,15 +202,12 @@ class Proxy(NamedTuple):
         scheme, _, rest = url.partition("://")
         scheme = scheme.lower()
         if scheme not in ("http", "socks5", "socks5h") or not rest:
-            raise ValueError("proxy must be http://host:port, socks5://host:port or socks5h://host:port")
+            raise ValueError("a proxy is written as http://host:port, socks5://host:port or socks5h://host:port")
         if "@" in rest:
-            raise ValueError("proxy: no user name or password in the URL; use proxy_username and proxy_password")
-        try:
-            host, port, path = _split(scheme, url)
-        except ValueError as error:
-            raise ValueError(f"proxy: {error}") from None
+            raise ValueError("no user name or password in the URL; use proxy_username and proxy_password")
+        host, port, path = _split(scheme, url)
         if not port or path not in ("", "/"):
-            raise ValueError(f"proxy: write {scheme}://{bracketed(host)}:{port or 'PORT'}")
+            raise ValueError(f"write {scheme}://{bracketed(host)}:{port or 'PORT'}")
         return cls(scheme, host, port)
 
     def __str__(self) -> str:

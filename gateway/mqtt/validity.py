@@ -9,12 +9,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.mqtt.address import Tls
+from gateway.mqtt.tls import complaint
 
 DAY = 86_400.0
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-----", re.DOTALL)
 
 # Tags of X.690 that stand in the way, or are looked for.
 _SEQUENCE, _INTEGER, _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0x02, 0xA0, 0x17, 0x18
+
+
+def certificate_notices(tls: Tls | None, transport: asyncio.BaseTransport | None, now: float) -> list[str]:
+    """Return what the owner of a link should say about its certificates, best once for each different sentence.
+
+    That is: renewed files that cannot be used, and certificates that end within 30 days. `now` is in seconds since
+    1970. Reads the file of our own certificate.
+    """
+    found = []
+    if tls is not None:
+        wrong, end = complaint(tls), own_certificate_end(tls)
+        if wrong:
+            found.append(wrong)
+        if end is not None and (words := expires_soon(end, now)):
+            found.append(f"TLS: the client certificate in {tls.certificate} {words}")
+    end = None if transport is None else peer_certificate_end(transport)
+    if end is not None and (words := expires_soon(end, now)):
+        found.append(f"TLS: the broker's certificate {words}")
+    return found
 
 
 def expires_soon(not_after: float, now: float, days: float = 30) -> str | None:

@@ -133,6 +133,16 @@ async def test_keep_alive_stays_short(broker: ScriptedBroker, asked: float, said
     assert broker.connects[-1].keep_alive == asked
 
 
+@pytest.mark.parametrize("allowed", [0, 300])
+async def test_keep_alive_stays_short_whatever_the_broker_allows(broker: ScriptedBroker, allowed: int) -> None:
+    """A broker that allows a longer silence does not speak for what lies between."""
+    broker.connack["server_keep_alive"] = allowed
+    async with Front(broker) as front:
+        link = await dial(front.url, Recorder(), keep_alive=0.05)
+        await broker.until(lambda: broker.pings > 1)
+        await link.close()
+
+
 async def test_the_end_is_told_with_the_servers_words(broker: ScriptedBroker) -> None:
     """A close frame says why, and what could break a log is taken out."""
     async with Front(broker) as front:
