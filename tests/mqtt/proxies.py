@@ -19,7 +19,7 @@ class Proxy:
         self.credentials: tuple[str, str] | None = None  # that it insists on
         self.refuse: int | None = None  # answer with this code
         self.mute = False  # answer nothing
-        self.nonsense = b""  # answer this
+        self.nonsense = b""  # answer this, and close
         # What has happened.
         self.asked: list[tuple[str, int]] = []  # host or address, and port
         self.peers: list[str] = []  # addresses that it was connected to from
@@ -87,6 +87,7 @@ class HttpProxy(Proxy):
     """CONNECT (RFC 9110, section 9.3.6)."""
 
     scheme = "http"
+    answer = (b"HTTP/1.1 CODE Word\r\nVia: test\r\n\r\n",)  # a write for each
 
     async def _agree(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -97,7 +98,10 @@ class HttpProxy(Proxy):
         headers = dict(line.split(": ", 1) for line in lines if line)
         given = b64decode(headers.get("Proxy-Authorization", "").removeprefix("Basic ")).decode()
         code = self.refuse or (200 if self.credentials is None or given == ":".join(self.credentials) else 407)
-        writer.write(f"HTTP/1.1 {code} Word\r\nVia: test\r\n\r\n".encode())
+        for part in self.answer:
+            writer.write(part.replace(b"CODE", b"%d" % code))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the client has its turn, and reads what there is
         return code == 200
 
 

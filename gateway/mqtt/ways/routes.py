@@ -13,8 +13,8 @@ from gateway.mqtt.address import Network, bracketed
 from gateway.mqtt.errors import ConnectError
 from gateway.mqtt.ways.deadline import within
 
-# What binding to an address that cannot be had ends in.
-UNBOUND = (errno.EADDRNOTAVAIL, errno.EACCES, errno.EADDRINUSE, errno.EINVAL)
+# What binding to an address that cannot be had ends in, and connecting does not.
+UNBOUND = (errno.EADDRNOTAVAIL, errno.EADDRINUSE)
 
 
 class Route(Protocol):
@@ -45,10 +45,11 @@ class Tcp:
     family: int
     target: tuple[Any, ...]
     network: Network
+    name: str = ""  # in messages; the default is address and port
 
     def __str__(self) -> str:
         host, port = self.target[:2]
-        return f"{bracketed(host)}:{port}"
+        return self.name or f"{bracketed(host)}:{port}"
 
     async def connected(self, until: float) -> socket.socket:
         """Connect. See `Route.connected`."""

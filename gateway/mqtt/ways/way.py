@@ -112,8 +112,8 @@ async def _routes(address: Address, options: Options, until: float, resolve: Res
         if proxy.scheme == "socks5":
             targets = [info[4][0] for info in await resolved(host, port, until, resolve)]
         infos = await resolved(proxy.host, proxy.port, until, resolve)
-        addresses = [info[4][0] for info in infos if reachable(info[0], network)]
-        found += [Proxied(proxy, at, target, port, network) for at in addresses for target in targets]
+        addresses = [(info[0], info[4]) for info in infos if reachable(info[0], network)]
+        found += [Proxied(proxy, *at, target, port, network) for at in addresses for target in targets]
     if not found:
         where = host if network.proxy is None else f"the proxy {network.proxy}"
         words = f"bind: {where} has no address that can be reached from {network.bind}"
