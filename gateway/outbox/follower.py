@@ -56,7 +56,7 @@ class Follower:
         self.session = claim.session
         self.horizon = (epoch << EPOCH_SHIFT) + 1
         """Every id below was taken in by an earlier run."""
-        self.recorded = 0
+        self.recorded = self.floor
         """Every id below has met its end, and the card knows."""
         self.held = False  # nothing may be taken until the card knows something
         self.on_ready: Callable[[], None] = nobody

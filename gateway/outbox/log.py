@@ -251,17 +251,15 @@ class Log:
     def finish(self, commit: Commit, blocks: int) -> None:
         """Note that a commit is on the card, which now holds `blocks` blocks."""
         self.blocks = blocks
+        secured, weight = self.secured, self.weight
         self._secure(commit.upto)
         self.flushed = max(self.flushed, commit.upto)
         if self.durable_first:
             self.visible = self.flushed
         for name, claim in commit.claims.items():
             self.followers[name].recorded = claim.acked[0][1]
-        keep = KEEP
-        if self._publications and commit.readings:
-            mean = sum(weigh(reading.values) for reading in commit.readings) // len(commit.readings)
-            keep = min(KEEP, KEEP_BYTES // max(1, mean))
-        self.tail.drop(min(self.flushed, self.tail.end - keep))
+        mean = (weight - self.weight) // max(1, self.secured - secured)
+        self.tail.drop(min(self.flushed, self.tail.end - min(KEEP, KEEP_BYTES // max(1, mean))))
 
     def failed(self, commit: Commit) -> None:
         """Note that a commit did not happen: all of it has to be in the next one."""

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.outbox.follower import Follower
 from gateway.outbox.log import Commit, Log
+from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.store import Store
-from gateway.reading import Reading
+from gateway.reading import Publication, Reading
 
 INTERVAL = 1.0
 LEAD = 0.25
 UPLINKS = ("near", "far")
 SHM = Path("/dev/shm")
+
+
+@dataclass
+class Ends:
+    """What has become of the readings of one uplink: sets of ids."""
+
+    acked: set[int] = field(default_factory=set)
+    lost: set[int] = field(default_factory=set)
+    aside: set[int] = field(default_factory=set)
+    again: set[int] = field(default_factory=set)  # was aside, and was put in again under another id
+
+    def all(self) -> set[int]:
+        return self.acked | self.lost | self.aside | self.again
+
+
+def boot(reading: Reading) -> float:
+    return reading.boot
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -29,24 +51,27 @@ class OutboxMachine(RuleBasedStateMachine):
         self.durable_first = durable_first
         self.now = 100.0
         self.last = self.now
-        self.put_at: dict[int, float] = {}  # every reading that was ever taken in: id -> when
-        self.what: dict[int, tuple[str, int]] = {}
+        self.readings: dict[int, Reading] = {}  # every reading that was ever taken in
         self.on_card: set[int] = set()
-        self.acked: dict[str, set[int]] = {name: set() for name in UPLINKS}
-        self.acked_on_card: dict[str, set[int]] = {name: set() for name in UPLINKS}
-        self.lost: dict[str, set[int]] = {name: set() for name in UPLINKS}
-        self.lost_on_card: dict[str, set[int]] = {name: set() for name in UPLINKS}
+        self.ends = {name: Ends() for name in UPLINKS}
+        self.ends_on_card = {name: Ends() for name in UPLINKS}
+        self.not_for: dict[str, set[int]] = {name: set() for name in UPLINKS}  # put in again for the other uplink
         self.gone_in_crash: set[int] = set()
-        self.first_taken: dict[str, list[int]] = {name: [] for name in UPLINKS}
-        self.job: tuple[Commit, float, dict[str, set[int]], dict[str, set[int]]] | None = None
+        self.released_ever: dict[str, set[int]] = {name: set() for name in UPLINKS}
         self.open()
 
     def open(self) -> None:
         self.store = Store(self.folder / "outbox.db", max_size=10**9, keep_free=0)
         state, _ = self.store.open("boot", 0.0)
         self.log = Log(state, UPLINKS, durable_first=self.durable_first)
+        self.job: tuple[Commit, float, dict[str, Ends]] | None = None
         self.in_flight: dict[str, list[int]] = {name: [] for name in UPLINKS}
-        self.job = None
+        self.sure: dict[str, set[int]] = {name: set() for name in UPLINKS}  # released, and `then` was called
+        self.first_taken: dict[str, list[int]] = {name: [] for name in UPLINKS}
+        self.told: dict[str, list[int]] = {name: [] for name in UPLINKS}
+        self.ended: dict[str, set[int]] = {name: set() for name in UPLINKS}  # in this run
+        for name, follower in self.log.followers.items():
+            follower.on_fate = lambda ids, _, told=self.told[name]: told.extend(ids)  # type: ignore[misc]
 
     def teardown(self) -> None:
         if not hasattr(self, "store"):
@@ -55,14 +80,15 @@ class OutboxMachine(RuleBasedStateMachine):
             self.commit()
             for name in UPLINKS:
                 follower = self.log.followers[name]
-                follower.left(self.in_flight[name], sent=True)
-                self.in_flight[name] = []
+                self.link_lost(name)
+                if follower.released:
+                    self.ack(name, sorted(follower.released))
                 while follower.account.waiting:
                     ids = self.take(name, 1000)
                     assert ids, f"{follower.account.waiting} waiting for {name}, and none can be taken"
                     self.ack(name, ids)
-                everything = self.put_at.keys() - self.gone_in_crash
-                assert self.acked[name] | self.lost[name] == everything, "taken in = delivered + in the ledger"
+                assert self.ends[name].all() == self.everything(name), "taken in = delivered + lost + set aside"
+                assert sorted(self.told[name]) == sorted(self.ended[name]), "every end is told, once"
             self.commit()
             self.commit()
             assert self.log.blocks == 0, "what all have is deleted"
@@ -70,20 +96,22 @@ class OutboxMachine(RuleBasedStateMachine):
             for loss in self.store.ledger():
                 assert loss.last_seq - loss.first_seq + 1 == loss.count
                 in_ledger[loss.uplink] += loss.count
-            assert in_ledger == {name: len(self.lost_on_card[name]) for name in UPLINKS}
+            assert in_ledger == {name: len(self.ends[name].lost) for name in UPLINKS}
+            aside = {(entry.uplink, entry.reading.id): entry.reading for entry in self.store.quarantined()}
+            assert aside == {(name, one): self.readings[one] for name in UPLINKS for one in self.ends[name].aside}
         finally:
             self.store.close()
             shutil.rmtree(self.folder)
 
     # ---- what may happen
 
-    @rule(stream=st.sampled_from(["a", "b"]), count=st.integers(1, 5))
-    def put(self, stream: str, count: int) -> None:
+    @rule(stream=st.sampled_from(["a", "b"]), count=st.integers(1, 5), publication=st.booleans())
+    def put(self, stream: str, count: int, publication: bool = False) -> None:
         for _ in range(count):
-            self.log.put(stream, {"n": self.log.next_id}, self.now, None)
-            reading = self.log.tail.slice(self.log.next_id - 1, self.log.next_id)[0]
-            self.put_at[reading.id] = self.now
-            self.what[reading.id] = (reading.stream, reading.seq)
+            n = self.log.next_id
+            values = Publication(stream, b"%d" % n, n % 3, properties={"correlation_data": b"\xff"})
+            self.log.put(stream, values if publication else {"n": n}, self.now, None)
+            self.note(n)
             if self.durable_first:
                 self.start()
 
@@ -93,10 +121,10 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(UPLINKS), data=st.data())
     def acknowledge(self, name: str, data: st.DataObject) -> None:
-        if self.in_flight[name]:
-            ids = data.draw(st.lists(st.sampled_from(self.in_flight[name]), unique=True, min_size=1))
-            self.in_flight[name] = [one for one in self.in_flight[name] if one not in ids]
-            self.ack(name, ids)
+        """PUBACK; or PUBCOMP, also for what an earlier run has released."""
+        candidates = [*self.in_flight[name], *sorted(self.log.followers[name].released)]
+        if candidates:
+            self.ack(name, data.draw(st.lists(st.sampled_from(candidates), unique=True, min_size=1)))
 
     @rule(names=st.sampled_from([["near"], ["far"], ["near", "far"]]), limit=st.integers(1, 12))
     def deliver(self, names: list[str], limit: int) -> None:
@@ -114,7 +142,66 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(UPLINKS))
     def link_lost(self, name: str) -> None:
         self.log.followers[name].left(self.in_flight[name], sent=True)
+        assert all(map(self.log.followers[name].was_sent, set(self.in_flight[name]) - self.ends[name].all()))
         self.in_flight[name] = []
+
+    @rule(name=st.sampled_from(UPLINKS), data=st.data())
+    def release(self, name: str, data: st.DataObject) -> None:
+        """PUBREC: noted at once, and sure when the card knows."""
+        if self.in_flight[name]:
+            ids = data.draw(st.lists(st.sampled_from(self.in_flight[name]), unique=True, min_size=1))
+            self.in_flight[name] = [one for one in self.in_flight[name] if one not in ids]
+            self.log.followers[name].release(ids)
+            self.log.noted = True
+            self.log.urgent.append(lambda: self.sure[name].update(set(ids) & self.log.followers[name].released))
+            self.released_ever[name].update(ids)
+
+    @rule(name=st.sampled_from(UPLINKS))
+    def unrelease(self, name: str) -> None:
+        """The broker has lost the session: nothing is taken until the card knows."""
+        follower = self.log.followers[name]
+        if ids := follower.unrelease():
+            follower.held = self.log.noted = True
+            self.sure[name].clear()
+            self.log.urgent.append(lambda: self.unreleased(follower, ids))
+
+    def unreleased(self, follower: Follower, ids: list[int]) -> None:
+        follower.held = False
+        follower.left(ids, sent=True)
+
+    @rule(name=st.sampled_from(UPLINKS), data=st.data())
+    def set_aside(self, name: str, data: st.DataObject) -> None:
+        """A broker will never take these."""
+        if self.in_flight[name]:
+            ids = data.draw(st.lists(st.sampled_from(self.in_flight[name]), unique=True, min_size=1))
+            self.in_flight[name] = [one for one in self.in_flight[name] if one not in ids]
+            fresh = set(ids) - self.ends[name].all()
+            follower = self.log.followers[name]
+            self.log.set_aside(follower, [self.readings[one] for one in ids], "too-big", self.now)
+            follower.tell()
+            self.ends[name].aside |= fresh
+            self.ended[name] |= fresh
+
+    @rule(again=st.booleans())
+    @precondition(lambda self: self.job is None)
+    def empty_the_quarantine(self, again: bool) -> None:
+        """A person tries again what was set aside, or discards it."""
+        entries: list[Quarantined] = self.log.quarantine.view(self.store.quarantined())
+        for name in UPLINKS:
+            assert {entry.reading.id for entry in entries if entry.uplink == name} == self.ends[name].aside
+        first = self.log.next_id
+        if again:
+            self.log.retry(entries, self.now, boot)
+            for one, entry in zip(range(first, self.log.next_id), entries, strict=True):
+                self.note(one)
+                self.not_for[next(name for name in UPLINKS if name != entry.uplink)].add(one)
+                self.ends[entry.uplink].again.add(entry.reading.id)
+        else:
+            self.log.discard(entries, boot)
+            for entry in entries:
+                self.ends[entry.uplink].lost.add(entry.reading.id)
+        for entry in entries:
+            self.ends[entry.uplink].aside.discard(entry.reading.id)
 
     @rule(seconds=st.sampled_from([0.0625, 0.5, 1.0, 1.5]))
     def time_goes_on(self, seconds: float) -> None:
@@ -138,9 +225,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def start(self) -> None:
         """A transaction begins: from here on until `settle` it is under way."""
         if self.job is None:
-            acked = {name: set(ids) for name, ids in self.acked.items()}
-            lost = {name: set(ids) for name, ids in self.lost.items()}
-            self.job = (self.log.begin(), self.now, acked, lost)
+            self.job = (self.log.begin(), self.now, deepcopy(self.ends))
             self.last = self.now
 
     @rule()
@@ -149,6 +234,8 @@ class OutboxMachine(RuleBasedStateMachine):
             commit = self.job[0]
             self.log.finish(commit, self.write())
             self.job = None
+            for then in commit.then:
+                then()
             if self.durable_first and self.log.oldest() is not None:
                 self.start()
                 self.settle()
@@ -163,14 +250,24 @@ class OutboxMachine(RuleBasedStateMachine):
         self.job = None
         self.start()
         assert self.job is not None
-        self.job = (self.job[0], began, *self.job[2:])
+        self.job = (self.job[0], began, self.job[2])
 
-    @rule()
+    @rule(sparing=st.booleans())
     @precondition(lambda self: self.job is None)
-    def shed_oldest(self) -> None:
+    def shed_oldest(self, sparing: bool) -> None:
         """The card is full: the oldest block goes into the ledger."""
+        flying = [span for name in UPLINKS for span in self.log.followers[name].in_flight()] if sparing else []
+        readings = self.store.oldest(1, flying)
+        if sparing:
+            assert not {reading.id for reading in readings}.intersection(*map(set, self.in_flight.values()))
         for name in UPLINKS:
-            self.shed(name, self.store.oldest(1))
+            fresh = {reading.id for reading in readings} - self.ends[name].all() - self.not_for[name]
+            follower = self.log.followers[name]
+            assert self.log.lose(follower, readings, "full", boot) == len(fresh)
+            follower.tell()
+            self.ends[name].lost |= fresh
+            self.ended[name] |= fresh
+            self.sure[name] -= fresh
 
     @rule(written=st.booleans(), seconds=st.sampled_from([0.0, 0.0625, 1.0]))
     def crash(self, written: bool, seconds: float) -> None:
@@ -180,33 +277,37 @@ class OutboxMachine(RuleBasedStateMachine):
             self.write()
         self.store.close()
         for name in UPLINKS:
-            done = self.acked[name] | self.lost[name]
-            promised = (
-                {one for one, when in self.put_at.items() if when <= self.now - INTERVAL} - done - self.gone_in_crash
-            )
-            kept = self.on_card - self.acked_on_card[name] - self.lost_on_card[name]
-            assert promised <= kept, "nothing older than commit_interval is lost"
+            ends = self.ends[name].all() | self.not_for[name]
+            old = {one for one, reading in self.readings.items() if reading.boot <= self.now - INTERVAL}
+            kept = self.on_card - self.ends_on_card[name].all()
+            assert old - ends - self.gone_in_crash <= kept, "nothing older than commit_interval is lost"
             if self.durable_first:
                 seen = {one for other in UPLINKS for one in self.first_taken[other]}
-                assert seen - done - self.gone_in_crash <= kept, "nothing is sent before it is on the card"
-        for name in UPLINKS:
-            self.acked[name] &= self.acked_on_card[name] | (self.acked[name] - self.on_card)
-            self.lost[name] = set(self.lost_on_card[name])
-        delivered = set.intersection(*self.acked.values())
-        alive = self.on_card | delivered
-        for name in UPLINKS:
-            alive |= self.lost[name]
-        self.gone_in_crash |= self.put_at.keys() - alive
-        for name in UPLINKS:
-            # What one uplink had delivered and the crash took from the other stands for nothing any more.
-            self.acked[name] -= self.gone_in_crash
-        self.first_taken = {
-            name: [] for name in UPLINKS
-        }  # after a crash, what was not known to be delivered comes again
+                assert seen - ends - self.gone_in_crash <= kept, "nothing is sent before it is on the card"
+        sure = self.sure
+        self.forget()
         self.open()
         for name in UPLINKS:
-            expected = self.put_at.keys() - self.gone_in_crash - self.acked[name] - self.lost[name]
-            assert self.log.followers[name].account.waiting == len(expected), "what is on the card is waiting again"
+            follower = self.log.followers[name]
+            expected = self.everything(name) - self.ends[name].all()
+            assert follower.account.waiting == len(expected), "what is on the card is waiting again"
+            assert sure[name] - self.ends[name].all() <= follower.released, (
+                "nothing that was surely released is forgotten"
+            )
+            assert follower.released <= self.released_ever[name] & expected
+
+    def forget(self) -> None:
+        """Take out of the model what only memory knew."""
+        for name in UPLINKS:
+            ends, stored = self.ends[name], self.ends_on_card[name]
+            ends.acked &= stored.acked | (ends.acked - self.on_card)
+            ends.lost, ends.aside, ends.again = set(stored.lost), set(stored.aside), set(stored.again)
+        by_all = set.intersection(*(self.ends[name].acked | self.not_for[name] for name in UPLINKS))
+        alive = (self.on_card | by_all).union(*(ends.lost | ends.aside | ends.again for ends in self.ends.values()))
+        self.gone_in_crash = self.readings.keys() - alive
+        for name in UPLINKS:
+            # What one uplink had delivered and the crash took from the other stands for nothing any more.
+            self.ends[name].acked -= self.gone_in_crash
 
     # ---- what must hold all the time
 
@@ -215,16 +316,25 @@ class OutboxMachine(RuleBasedStateMachine):
         if not hasattr(self, "log"):
             return
         for name, follower in self.log.followers.items():
-            everything = self.put_at.keys() - self.gone_in_crash
-            waiting = everything - self.acked[name] - self.lost[name]
-            assert follower.account.waiting == len(waiting), "taken in = delivered + waiting + lost"
+            ends, account = self.ends[name], follower.account
+            waiting = self.everything(name) - ends.all()
+            assert account.waiting == len(waiting), "taken in = delivered + waiting + lost + quarantined"
+            assert account.quarantined == len(ends.aside)
+            assert follower.released <= waiting
+            assert len(self.told[name]) == len(set(self.told[name])), "every end is told once"
 
     # ---- tools
+
+    def everything(self, name: str) -> set[int]:
+        return self.readings.keys() - self.gone_in_crash - self.not_for[name]
+
+    def note(self, one: int) -> None:
+        (self.readings[one],) = self.log.tail.slice(one, one + 1)
 
     def take(self, name: str, limit: int) -> list[int]:
         follower = self.log.followers[name]
         readings: list[Reading] = self.log.take(follower, limit)
-        while not readings and (start := follower.wanted(self.log.tail.start)) is not None:
+        while not readings and not follower.held and (start := follower.wanted(self.log.tail.start)) is not None:
             page, damaged = self.store.read(start, self.log.tail.start, 3)
             assert not damaged
             follower.pages.append(page)
@@ -232,30 +342,29 @@ class OutboxMachine(RuleBasedStateMachine):
         ids = [reading.id for reading in readings]
         assert ids == sorted(ids), "in order"
         for reading in readings:
-            assert self.what[reading.id] == (reading.stream, reading.seq)
-            assert reading.values == {"n": reading.id}
-            assert reading.id not in self.acked[name] | self.lost[name], "nothing acknowledged is sent again"
-        seen = set(self.first_taken[name])
-        new = [one for one in ids if one not in seen]
+            assert reading == self.readings[reading.id]
+            assert reading.id not in self.ends[name].all(), "nothing that has met its end is sent again"
+            assert reading.id not in follower.released, "nothing that is released is sent again"
+        seen = set(self.first_taken[name]) - self.released_ever[name]
+        new = [one for one in ids if one not in seen | self.released_ever[name]]
         assert not (seen and new) or min(new) > max(seen), "order is kept"
         self.first_taken[name] += new
         return ids
 
-    def ack(self, name: str, ids: list[int]) -> None:
-        self.log.acknowledge(self.log.followers[name], ids)
-        self.acked[name].update(set(ids) - self.lost[name])
-
-    def shed(self, name: str, readings: list[Reading]) -> None:
-        self.log.lose(self.log.followers[name], readings, "full", lambda reading: reading.boot)
-        self.lost[name].update({reading.id for reading in readings} - self.acked[name])
+    def ack(self, name: str, ids: Sequence[int]) -> None:
+        self.in_flight[name] = [one for one in self.in_flight[name] if one not in ids]
+        fresh = set(ids) - self.ends[name].all()
+        self.log.acknowledge(self.log.followers[name], list(ids))
+        self.ends[name].acked |= fresh
+        self.ended[name] |= fresh
+        self.sure[name] -= fresh
 
     def write(self) -> int:
         assert self.job is not None
-        commit, _, acked, lost = self.job
+        commit, _, ends = self.job
         blocks = self.store.commit(commit, None).blocks
         self.on_card |= {reading.id for reading in commit.readings}
-        self.acked_on_card = acked
-        self.lost_on_card = lost
+        self.ends_on_card = ends
         return blocks
 
     def commit(self) -> None:

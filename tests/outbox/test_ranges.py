@@ -5,14 +5,16 @@ from __future__ import annotations
 import zlib
 from contextlib import suppress
 from itertools import pairwise
+from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.outbox.block import DamagedBlock, decode, encode
+from gateway.outbox.block import BYTES, COUNT, DamagedBlock, cut, decode, encode
 from gateway.outbox.ranges import Ranges, runs
-from gateway.reading import Reading
+from gateway.reading import Publication, Reading
 
 SPAN = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda pair: (min(pair), max(pair)))
 
@@ -48,8 +50,34 @@ VALUE = st.one_of(
 )
 
 
+def lists_of(kinds: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(kinds, max_size=3)
+
+
+PROPERTIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "message_expiry_interval": st.integers(0, 2**32 - 1),
+        "content_type": st.text(max_size=10),
+        "correlation_data": st.binary(max_size=20),
+        "user_properties": lists_of(st.tuples(st.text(max_size=5), st.text(max_size=5))),
+        "subscription_identifiers": lists_of(st.integers(1, 2**28 - 1)),
+    },
+)
+PUBLICATION = st.builds(
+    Publication,
+    st.sampled_from(["a", "a/b", "ä/ö"]),
+    st.binary(max_size=30),
+    st.integers(0, 2),
+    st.booleans(),
+    st.one_of(st.none(), PROPERTIES),
+)
+READING = st.dictionaries(st.text(min_size=1, max_size=10), VALUE, max_size=4)
+
+
 @st.composite
-def readings(draw: st.DrawFn) -> list[Reading]:
+def readings(draw: st.DrawFn, kinds: st.SearchStrategy[Any] | None = None) -> list[Reading]:
+    kind = draw(st.sampled_from([READING, PUBLICATION])) if kinds is None else kinds
     ids = sorted(draw(st.sets(st.integers(1, 2**60), min_size=1, max_size=20)))
     return [
         Reading(
@@ -58,7 +86,7 @@ def readings(draw: st.DrawFn) -> list[Reading]:
             draw(st.integers(1, 2**40)),
             draw(st.integers(0, 10**15)) / 1e6,
             draw(st.one_of(st.none(), st.floats(0, 4e9))),
-            draw(st.dictionaries(st.text(min_size=1, max_size=10), VALUE, max_size=4)),
+            draw(kind),
         )
         for one in ids
     ]
@@ -68,6 +96,23 @@ def readings(draw: st.DrawFn) -> list[Reading]:
 def test_a_block_gives_back_what_was_put_in(given_readings: list[Reading]) -> None:
     """decode(encode(x)) == x, to the microsecond and to the bit of every value."""
     assert decode(encode(given_readings)) == given_readings
+
+
+@given(readings(READING | PUBLICATION))
+def test_blocks_hold_one_kind_and_bounded_bytes(given_readings: list[Reading]) -> None:
+    """What is written together is cut where its kind changes, in order, and nothing is left out."""
+    blocks = list(cut(given_readings))
+    assert [reading for block in blocks for reading in block] == given_readings
+    assert all(len({type(reading.values) for reading in block}) == 1 for block in blocks)
+    assert [reading for block in blocks for reading in decode(encode(block))] == given_readings
+
+
+@pytest.mark.parametrize(("size", "expected"), [(10, [COUNT, COUNT, 1]), (BYTES, [1] * 5), (BYTES // 3, [2, 2, 1])])
+def test_a_block_is_bounded(size: int, expected: list[int]) -> None:
+    """Neither many messages nor large ones make a block that takes much memory to read back."""
+    values = Publication("t", bytes(size))
+    ids = range(1, sum(expected) + 1)
+    assert [len(block) for block in cut([Reading(one, "", one, 0.0, None, values) for one in ids])] == expected
 
 
 @given(readings(), st.data())
@@ -82,8 +127,25 @@ def test_a_damaged_block_is_told_from_a_good_one(given_readings: list[Reading], 
         decode(bytes(block))
 
 
-@given(st.binary(max_size=200))
-def test_random_bytes_are_not_a_block(noise: bytes) -> None:
+@given(st.binary(max_size=200), st.integers(0, 3), st.booleans())
+def test_random_bytes_are_not_a_block(noise: bytes, layout: int, packed: bool) -> None:
     """Whatever stands on the card, decoding raises the declared error and nothing else."""
     with pytest.raises(DamagedBlock):
-        decode(b"\x01" + noise)
+        decode(bytes((layout,)) + (zlib.compress(noise) if packed else noise))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@given(st.lists(JSON, min_size=9, max_size=15))
+def test_columns_that_make_no_sense_are_not_a_block(columns: list[Any]) -> None:
+    """What is JSON and yet no block is damage as well."""
+    head = orjson.dumps(columns)
+    with suppress(DamagedBlock):
+        decode(b"\x01" + zlib.compress(head))
+    with suppress(DamagedBlock):
+        decode(b"\x02" + zlib.compress(len(head).to_bytes(4, "big") + head))
