@@ -11,6 +11,7 @@ from gateway.mqtt.fields import LARGEST_VARINT, LONGEST_FIELD, varint
 from gateway.mqtt.inflight import InFlight
 from gateway.mqtt.options import Limits, Options
 from gateway.mqtt.properties import PUBLISH, Properties, joined_properties
+from gateway.mqtt.topics import check_topic
 
 Batch: TypeAlias = Sequence[tuple[bytes, bytes, int]]  # topic in UTF-8, payload, token
 
@@ -152,10 +153,12 @@ class Sending:
         return aliases[topic]
 
     def _topic(self, topic: bytes) -> bytes:
-        if not 0 < len(topic) <= LONGEST_FIELD:
-            raise ValueError(f"a topic has 1 to {LONGEST_FIELD} bytes, not {len(topic)}")
         field = self._topics.get(topic)
         if field is None:
+            try:
+                check_topic(topic.decode())
+            except UnicodeDecodeError:
+                raise ValueError(f"a topic must be UTF-8, not {topic!r}") from None
             if len(self._topics) >= _CACHED:
                 self._topics.clear()
             field = self._topics[topic] = len(topic).to_bytes(2, "big") + topic

@@ -75,6 +75,8 @@ class Session:
     def connect(self) -> bytes:
         """Return CONNECT. Raises ValueError for options that this level of MQTT cannot carry."""
         options = self._options
+        if options.will is not None:
+            topics.check_topic(options.will.topic)
         packet = Connect(
             level=self.level,
             client_id=options.client_id,
