@@ -119,6 +119,14 @@ def test_families_take_turns(infos: list[tuple[Any, ...]]) -> None:
         assert order[0][0] != order[1][0]
 
 
+async def test_the_second_address_is_of_the_other_family() -> None:
+    """A name with many addresses of IPv6, where that leads nowhere, is tried over IPv4 at the second attempt."""
+    six = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (f"::{number}", 1, 0, 0)) for number in range(3)]
+    four = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))
+    until = asyncio.get_running_loop().time() + 5
+    assert await resolved("a.invalid", 1, until, lambda host, port: [*six, four]) == [six[0], four, *six[1:]]
+
+
 async def test_an_address_is_not_looked_up() -> None:
     """An IP address needs no name server."""
 

@@ -187,6 +187,14 @@ async def test_an_answer_may_come_in_pieces(broker: ScriptedBroker, size: int) -
     assert len(broker.connects) == 1
 
 
+async def test_what_follows_the_answer_is_the_brokers(broker: ScriptedBroker) -> None:
+    """Not one byte too many is taken for the proxy's answer."""
+    async with HttpProxy(broker.port) as proxy:
+        proxy.answer = (b"HTTP/1.1 200 OK\r\n\r\n\x00",)
+        with pytest.raises(ConnectError, match="the answer to CONNECT is not MQTT: no packet begins with 0x00"):
+            await connect(Address("mqtt", "a.invalid", 1), Options("me", network=through(proxy)), Recorder())
+
+
 async def test_an_answer_without_an_end_is_not_waited_for(broker: ScriptedBroker) -> None:
     """A proxy that talks and talks costs no memory."""
     async with HttpProxy(broker.port) as proxy:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -428,6 +429,28 @@ def test_the_end_is_read_as_openssl_reads_it(authority: Authority, tmp_path: Pat
         end = certificate_end(ssl.PEM_cert_to_DER_cert(own.read_text()[own.read_text().index("-----BEGIN") :]))
         told = openssl("x509", "-noout", "-enddate", "-in", own).removeprefix("notAfter=").strip()
         assert end == ssl.cert_time_to_seconds(told)
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "year"),
+    [
+        (0x17, "491231235959Z", 2049),
+        (0x17, "500101000000Z", 1950),
+        (0x17, "991231235959Z", 1999),
+        (0x18, "20500101000000Z", 2050),
+    ],
+)
+@pytest.mark.parametrize("version", [b"", b"\xa0\x03\x02\x01\x02"])
+def test_the_century_of_an_end(tag: int, text: str, year: int, version: bytes) -> None:
+    """Two digits mean 1950 to 2049, four mean themselves; a certificate of version 1 says no version."""
+
+    def element(tag: int, inside: bytes) -> bytes:
+        return bytes((tag, len(inside))) + inside
+
+    validity = element(0x30, element(0x17, b"400101000000Z") + element(tag, text.encode()))
+    names = element(0x02, b"\x01") + element(0x30, b"") * 2
+    end = certificate_end(element(0x30, element(0x30, version + names + validity)))
+    assert datetime.fromtimestamp(end, UTC).year == year
 
 
 @given(st.binary(max_size=200))

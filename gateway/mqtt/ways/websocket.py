@@ -248,7 +248,7 @@ class WebSocket(asyncio.Protocol, asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send this as one frame, or several when it is long. After the end, nothing is sent."""
-        if self._rules.state is not OPEN or self._end is not None:
+        if self._rules.state is not OPEN:
             return
         for at in range(0, len(data), _LARGEST_FRAME):
             self._rules.send_binary(bytes(data[at : at + _LARGEST_FRAME]))  # of all of it: no copy
