@@ -59,7 +59,8 @@ def _connects(level: int) -> st.SearchStrategy[Packet]:
     )
 
 
-def _publishes(level: int) -> st.SearchStrategy[Packet]:
+def every_message(level: int) -> st.SearchStrategy[Packet]:
+    """Every message of this protocol level."""
     said = _properties(properties.PUBLISH, level)
     return st.one_of(
         st.builds(packets.Publish, TOPIC, BYTES, st.just(0), st.booleans(), st.just(False), st.just(0), said),
@@ -99,7 +100,7 @@ def every_packet(level: int) -> st.SearchStrategy[Packet]:
         _connects(level),
         present,
         st.builds(packets.Connack, st.just(False), REASON, said(properties.CONNACK)),
-        _publishes(level),
+        every_message(level),
         *answers,
         _subscribes(level),
         st.builds(packets.Suback, IDENTIFIER, some, said(properties.SUBACK)),
