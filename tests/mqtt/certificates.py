@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
 import subprocess
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
+
+from gateway.mqtt import Tls
 
 CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 
@@ -52,6 +55,15 @@ def server(certificate: tuple[Path, Path], clients: Path | None = None) -> ssl.S
         made.verify_mode = ssl.CERT_REQUIRED
         made.load_verify_locations(clients)
     return made
+
+
+def files(authority: Authority, folder: Path, name: str, days: int = 2) -> tuple[Tls, Path, Path]:
+    """Return copies of a client's certificate and key in a folder, and what names them."""
+    certificate, key = folder / "own.crt", folder / "own.key"
+    pair = authority.sign(name, days=days)
+    shutil.copy(pair[0], certificate)
+    shutil.copy(pair[1], key)
+    return Tls(ca=str(authority.ca), certificate=str(certificate), key=str(key)), certificate, key
 
 
 def renewed(path: Path, other: Path) -> None:
