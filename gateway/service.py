@@ -24,7 +24,7 @@ from gateway.formats import FORMATS
 from gateway.mqtt import Network, Options, Tls, Will
 from gateway.outbox import Outbox, OutboxError, OutboxInUse
 from gateway.systemd import Notifier
-from gateway.uplink import Broker, Route, Uplink
+from gateway.uplink import Broker, Readings, Uplink
 
 EX_SOFTWARE = 70  # sysexits.h: a bug
 EX_IOERR = 74  # the outbox cannot be opened
@@ -227,7 +227,7 @@ def _uplink(config: Config, name: str, section: UplinkSection, outbox: Outbox, l
     return Uplink(
         name,
         brokers,
-        Route(topic, FORMATS[section.format], section.qos),
+        Readings(topic, FORMATS[section.format], section.qos),
         outbox.follow(name),
         reconnect_min=section.reconnect_min,
         reconnect_max=section.reconnect_max,

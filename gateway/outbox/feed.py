@@ -49,6 +49,7 @@ class Feed:
         self._on_progress = on_progress
         self._logger = logger
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pressing = False
 
     def on_ready(self, call: Callable[[], None]) -> None:
         """Have `call` called when there may be something to take: once for many readings, never from within `take`."""
@@ -76,6 +77,8 @@ class Feed:
         if follower.behind and (start := follower.wanted(self._log.tail.start)) is not None:
             follower.loading = True
             self._begin(self._load(start))
+        if not readings and upto is not None and follower.todo.first[0] < self._log.next_id:
+            self._press()
         return readings
 
     @property
@@ -88,6 +91,18 @@ class Feed:
     def recorded(self) -> int:
         """Every id below has met its end, and that would survive a power cut."""
         return self._follower.recorded if self._log.has_card else self._follower.floor
+
+    def _press(self) -> None:
+        """Have what has met its end recorded at once: the next reading may not be taken before."""
+        if self._pressing or self._follower.floor <= self.recorded:
+            return
+        self._pressing = True
+
+        def recorded() -> None:
+            self._pressing = False
+            self._follower.on_ready()
+
+        self._keeper.secure(recorded)
 
     # ---- what became of it
 

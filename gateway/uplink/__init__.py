@@ -1,6 +1,8 @@
 """Follow the outbox, render, publish, acknowledge; fail over and back."""
 
-from gateway.uplink.link import Route
-from gateway.uplink.uplink import Broker, Uplink
+from gateway.uplink.broker import Broker, BrokerState, Credentials
+from gateway.uplink.observer import Observer
+from gateway.uplink.route import Publications, Readings
+from gateway.uplink.uplink import Uplink
 
-__all__ = ["Broker", "Route", "Uplink"]
+__all__ = ["Broker", "BrokerState", "Credentials", "Observer", "Publications", "Readings", "Uplink"]

@@ -1,67 +1,96 @@
-"""A link: one live session with one broker, through which readings go out and acknowledgements come back."""
+"""A link: one live session with one broker, through which messages go out and acknowledgements come back."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
-from gateway.formats import Format
-from gateway.mqtt import Address, Connection, ConnectionLost, Message, Options, connect, in_words
+from gateway.mqtt import Connection, ConnectionLost, Message, Options, connect, in_words
 from gateway.outbox import Feed
-from gateway.reading import Reading
+from gateway.reading import Publication, Reading
+from gateway.uplink.broker import Broker
+from gateway.uplink.fitting import Fitting
+from gateway.uplink.observer import Observer
+from gateway.uplink.profiles import profile
+from gateway.uplink.route import Batch, Route
+from gateway.uplink.suspicion import Suspicion
 
 BATCH = 500
-"""Readings rendered and written at once."""
-HISTORICAL = 5.0
-"""Seconds after which a reading that is only now sent is called historical."""
+"""Entries rendered and written at once."""
 ANNOUNCEMENT = 1 << 61
-"""Tokens from here on are not readings."""
+"""Tokens from here on are not entries of the outbox."""
 NEVER = {0x90: "rejected", 0x95: "too-big", 0x99: "rejected"}
 """Refusals that concern one message, for ever: topic name invalid, packet too large, payload format invalid."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How the readings of an uplink are published."""
-
-    topic: Callable[[str], str]  # stream -> topic
-    format: Format
-    qos: int
+IDENTIFIERS = 65_000
+"""Ids that have packet identifiers of their own in a session that is kept; beyond, an older one must be done with."""
+STEADY = 5.0
+"""Seconds after which a link on which nothing is acknowledged counts as a good one."""
 
 
 class Link:
-    """Sends only while `active`; hears acknowledgements until it is closed or lost."""
+    """Sends only while `active`; hears acknowledgements until it is closed or lost.
+
+    `persistent`: the broker keeps the session, so that what is in flight goes on with its packet identifiers.
+    """
 
     def __init__(
-        self, index: int, address: Address, route: Route, feed: Feed, on_proven: Callable[[int], None]
+        self,
+        index: int,
+        broker: Broker,
+        route: Route,
+        feed: Feed,
+        *,
+        persistent: bool,
+        suspicion: Suspicion,
+        observer: Observer,
+        on_proven: Callable[[int], None],
+        say: Callable[[str], None],
     ) -> None:
         self.index = index
-        self.address = address
+        self.broker = broker
         self.active = False
         self.gone = asyncio.Event()
         self.why = ""
+        self.error: ConnectionLost | None = None  # None as well when this side ended it
+        self.since = 0.0  # loop time of the CONNACK
         self.connection: Connection
         self._route = route
         self._feed = feed
+        self._persistent = persistent
+        self._suspicion = suspicion
+        self._observer = observer
         self._on_proven = on_proven
+        self._say = say
         self._opened = False
-        self._bounded = False  # the broker has said how large a packet may be
         self._proven = False
         self._pumping = False
-        self._topics: dict[str, bytes] = {}
-        self._announcements: dict[str, bytes] = {}
+        self._fitting: Fitting
+        self._written: set[int] = set()  # ids sent at QoS 0 before the link has proven itself: they prove nothing
+        self._to_confirm: list[Message] = []
+        self._announcements: dict[str, Publication] = {}
         self._announced = 0  # tokens given out beyond ANNOUNCEMENT
         self._announcing = 0  # of these, not yet acknowledged
+        self._later: asyncio.TimerHandle | None = None  # when the broker's rate allows more
+        self._steady: asyncio.TimerHandle | None = None
 
-    async def open(self, options: Options) -> None:
-        """Connect. Raises ConnectError."""
-        self.connection = await connect(self.address, options, self)
+    async def open(self, options: Options, received: set[int] | None = None) -> None:
+        """Connect. Raises ConnectError. `received`: identifiers of QoS 2 messages that the broker may send again."""
+        self.connection = await connect(self.broker.address, options, self, received=received)
         self._opened = True
-        self._bounded = self.connection.limits.maximum_packet_size is not None
+        self.since = asyncio.get_running_loop().time()
+        self._fitting = Fitting(profile(self.broker.profile), self.connection, self._feed, self._say)
 
-    def announce(self, messages: Mapping[str, bytes]) -> None:
-        """Publish retained messages, topic -> payload, before any further reading."""
+    def activate(self) -> None:
+        """Send from now on."""
+        self.active = not self.gone.is_set()
+        if self._persistent and self.connection.session_present and self._feed.released:
+            self.connection.resume(self._feed.released)
+        if self.active:
+            self._steady = asyncio.get_running_loop().call_later(STEADY, self._prove)
+
+    def announce(self, messages: Mapping[str, Publication]) -> None:
+        """Publish these, topic -> message, before anything else that waits; an older one of that topic goes unsent."""
         self._announcements.update(messages)
         self.pump()
 
@@ -69,22 +98,22 @@ class Link:
         """Send what there is, as far as the window reaches."""
         if not self.active or self._pumping:
             return
-        connection, feed, qos = self.connection, self._feed, self._route.qos
+        feed = self._feed
         self._pumping = True
         try:
             if self._announcements:
                 self._send_announcements()
-            while (room := connection.room) > 0 and not self._announcements:
+            while (room := self._room()) > 0 and not self._announcements:
                 limit = room if room < BATCH else BATCH
-                readings = feed.take(limit)
-                if readings:
-                    connection.publish(self._render(readings), qos)
-                if len(readings) < limit:
+                entries = feed.take(limit, feed.recorded + IDENTIFIERS if self._persistent else None)
+                if entries and not self._send(entries):
+                    return
+                if len(entries) < limit:
                     return
         finally:
             self._pumping = False
 
-    async def leave(self, farewell: Mapping[str, bytes], timeout: float) -> None:
+    async def leave(self, farewell: Mapping[str, Publication], timeout: float) -> None:
         """Send nothing more, wait for what is in flight, say `farewell`, disconnect: `timeout` seconds for each."""
         self.active = False
         if not self.gone.is_set() and await self.connection.drained(timeout):
@@ -106,25 +135,30 @@ class Link:
     def acknowledged(self, tokens: list[int]) -> None:
         """The broker has taken these over."""
         if self._announcing:
-            readings = [token for token in tokens if token < ANNOUNCEMENT]
-            self._announcing -= len(tokens) - len(readings)
+            ids = [token for token in tokens if token < ANNOUNCEMENT]
+            self._announcing -= len(tokens) - len(ids)
         else:
-            readings = tokens
-        if readings:
-            self._feed.acknowledged(readings)
-        if not self._proven and (readings if self._route.qos else len(readings) < len(tokens)):
-            self._proven = True
-            self._on_proven(self.index)
+            ids = tokens
+        if not self._proven and not self._written.issuperset(tokens):
+            self._prove()
+        if self._suspicion.aroused:
+            self._suspicion.acknowledged(ids)
+        if ids:
+            self._feed.acknowledged(ids)
         self.pump()
+
+    def recorded(self, tokens: list[int]) -> None:
+        """QoS 2: the broker has these, and may pass them on once the outbox knows that safely."""
+        self._feed.release(tokens, partial(self._release, tokens))
 
     def refused(self, token: int, reason: int) -> None:
         """The broker does not want this one."""
         if token >= ANNOUNCEMENT:
             self._announcing -= 1
         elif reason in NEVER:
-            self._feed.rejected([token], NEVER[reason])
+            self._feed.quarantine([token], NEVER[reason])
         else:
-            # It concerns all of them (not authorised, quota, out of order): keep the readings, try another broker.
+            # It concerns all of them (not authorised, quota, out of order): keep them, try another broker.
             # Not at once: what else came with this one has to be heard first.
             self._feed.left([token])
             self.active = False
@@ -136,51 +170,134 @@ class Link:
         self.pump()
 
     def received(self, message: Message) -> None:
-        """Nothing is subscribed to: ignore what a broker sends all the same."""
+        """A message for a subscription: it is confirmed once the observer has it, and the outbox its identifier."""
+        self._observer.received(message)
+        if self._persistent and message.qos:
+            if not self._to_confirm:
+                asyncio.get_running_loop().call_soon(self._confirm)
+            self._to_confirm.append(message)
+        if not self._observer.roomy():
+            self.connection.hold(True)
 
     def lost(self, error: ConnectionLost) -> None:
         """The link is gone."""
         if not self.gone.is_set():
+            self.error = error
             self._end(str(error))
 
     # ----
 
+    def _room(self) -> int:
+        room = self.connection.room
+        if self._suspicion.aroused:
+            window = self._suspicion.window(room + len(self.connection.in_flight))
+            room = min(room, window - len(self.connection.in_flight))
+        if self._fitting.pace is not None and room > 0:
+            now = asyncio.get_running_loop().time()
+            allowed = self._fitting.pace.allowance(now)
+            if allowed <= 0 and self._later is None:
+                self._later = asyncio.get_running_loop().call_later(self._fitting.pace.wait(now), self._resume)
+            room = min(room, allowed)
+        return room
+
+    def _resume(self) -> None:
+        self._later = None
+        self.pump()
+
+    def _send(self, entries: Sequence[Reading]) -> bool:
+        """Send; return False if not all of it could be, because its packet identifiers are still in use."""
+        fit = len(entries)
+        if self._persistent:
+            fit = self.connection.fitting([entry.id for entry in entries])
+            if fit < len(entries):
+                self._feed.left([entry.id for entry in entries[fit:]], sent=False)
+                entries = entries[:fit]
+        for batch in self._route.batches(entries, self._feed):
+            for fitted in self._fitting.fit(batch):
+                self._publish(fitted)
+        return fit == len(entries)
+
+    def _publish(self, batch: Batch) -> None:
+        messages, qos, retain, properties = batch
+        if self._fitting.pace is not None:
+            size = sum(len(topic) + len(payload) for topic, payload, _ in messages)
+            self._fitting.pace.spent(len(messages), size, asyncio.get_running_loop().time())
+        if not qos and not self._proven:
+            self._written.update(token for _, _, token in messages)
+        try:
+            if self._persistent and qos:
+                for dup, some in _again(messages, self._feed.was_sent):
+                    self.connection.publish(some, qos, retain, properties, dup=dup)
+            else:
+                self.connection.publish(messages, qos, retain, properties)
+        except ValueError as error:  # what MQTT cannot carry; none of them was sent
+            if len(messages) == 1:
+                self._feed.quarantine([messages[0][2]], str(error))
+                return
+            for message in messages:
+                self._publish(Batch([message], qos, retain, properties))
+
+    def _release(self, tokens: list[int]) -> None:
+        if not self.gone.is_set():
+            self.connection.release(tokens)
+
+    def _confirm(self) -> None:
+        messages, self._to_confirm = self._to_confirm, []
+        confirm = partial(self._confirmed, [message.packet_id for message in messages])
+        if any(message.qos == 2 for message in messages):
+            session = {**self._feed.session, "received": sorted(self.connection.received_ids)}
+            self._feed.remember(session, confirm)
+        else:
+            confirm()
+
+    def _confirmed(self, identifiers: list[int]) -> None:
+        if not self.gone.is_set():
+            self.connection.confirm(identifiers)
+
+    def _prove(self) -> None:
+        if not self._proven:
+            self._proven = True
+            self._written.clear()
+            self._on_proven(self.index)
+
     def _end(self, why: str) -> None:
         self.active = False
         self.why = why
-        self._return_in_flight()
-        self.gone.set()
-
-    def _return_in_flight(self) -> None:
+        for timer in (self._later, self._steady):
+            if timer is not None:
+                timer.cancel()
         # It may be lost before `open` has returned, and then nothing is in flight.
         if self._opened:
-            self._feed.left([token for token in self.connection.in_flight if token < ANNOUNCEMENT])
+            released = set(self._feed.released)
+            self._feed.left([token for token in self.in_flight if token not in released])
+        self.gone.set()
+
+    @property
+    def in_flight(self) -> list[int]:
+        """The ids of what was sent and is not acknowledged; still right after the link is gone."""
+        return [token for token in self.connection.in_flight if token < ANNOUNCEMENT]
 
     def _send_announcements(self) -> None:
-        retain = self.connection.limits.retain_available
         while self._announcements and self.connection.room > 0:
             topic = next(iter(self._announcements))
-            payload = self._announcements.pop(topic)
+            publication = self._announcements.pop(topic)
+            batch = self._fitting.announcement(publication)
+            if batch is None:
+                continue
             self._announced += 1
             self._announcing += 1
-            self.connection.publish([(topic.encode(), payload, ANNOUNCEMENT + self._announced)], qos=1, retain=retain)
+            message = (topic.encode(), publication.payload, ANNOUNCEMENT + self._announced)
+            self.connection.publish([message], batch.qos, batch.retain, batch.properties)
 
-    def _render(self, readings: list[Reading]) -> list[tuple[bytes, bytes, int]]:
-        render, topics = self._route.format, self._topics
-        batch = []
-        for reading, (ts, historical) in zip(readings, self._feed.moments(readings, HISTORICAL), strict=True):
-            topic = topics.get(reading.stream)
-            if topic is None:
-                topic = topics[reading.stream] = self._route.topic(reading.stream).encode()
-            batch.append((topic, render(reading, ts, historical), reading.id))
-        if self._bounded:
-            return self._fitting(batch)
-        return batch
 
-    def _fitting(self, batch: list[tuple[bytes, bytes, int]]) -> list[tuple[bytes, bytes, int]]:
-        fits = self.connection.fits
-        too_big = [token for topic, payload, token in batch if not fits(topic, payload)]
-        if not too_big:
-            return batch
-        self._feed.rejected(too_big, "too-big")
-        return [entry for entry in batch if fits(entry[0], entry[1])]
+def _again(
+    messages: list[tuple[bytes, bytes, int]], was_sent: Callable[[int], bool]
+) -> Iterable[tuple[bool, list[tuple[bytes, bytes, int]]]]:
+    """Tell what a broker may have seen before from what it cannot have, in order."""
+    runs: list[tuple[bool, list[tuple[bytes, bytes, int]]]] = []
+    for message in messages:
+        dup = was_sent(message[2])
+        if not runs or runs[-1][0] != dup:
+            runs.append((dup, []))
+        runs[-1][1].append(message)
+    return runs

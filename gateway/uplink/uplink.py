@@ -5,33 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import structlog
 
-from gateway.mqtt import Address, ConnectError, MqttError, Options
+from gateway.mqtt import ConnectError, ConnectionLost, MqttError, Subscription, in_words
 from gateway.outbox import Account, Feed
-from gateway.uplink.hunt import Hunt
-from gateway.uplink.link import Link, Route
+from gateway.reading import Publication
+from gateway.uplink.attempts import Attempts
+from gateway.uplink.broker import Broker, BrokerState, State
+from gateway.uplink.fight import Fight
+from gateway.uplink.hunt import Hunt, Mode
+from gateway.uplink.link import Link
+from gateway.uplink.observer import Nobody, Observer
+from gateway.uplink.route import Route
+from gateway.uplink.subscriptions import Subscriptions
+from gateway.uplink.suspicion import Suspicion
 
 PROBE = 5.0
 """Seconds between signs of life asked of a better broker before it is trusted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """An endpoint in the config, and how to connect there."""
-
-    address: Address
-    options: Options
-
-
 class Uplink:
     """One destination. Use as `async with`; it hunts from then on until it is left.
 
-    `failback` is for how many seconds a better broker must have been good; None to stay. `offline` are the retained
-    messages, topic -> payload, that are left behind on a broker that is left in order.
+    `failback` is for how many seconds a better broker must have been good; None to stay. In mode `equal` no broker is
+    better. `persistent`: the broker keeps the session, and what is in flight goes on when it is linked to again, which
+    QoS 2 needs in order to be exactly once; what is published then has to be on the card before it is sent.
     """
 
     def __init__(
@@ -41,26 +41,36 @@ class Uplink:
         route: Route,
         feed: Feed,
         *,
+        mode: Mode = "hunt",
+        persistent: bool = False,
         reconnect_min: float = 0.5,
         reconnect_max: float = 10.0,
         failback: float | None = 30.0,
+        observer: Observer | None = None,
         logger: Any = None,
     ) -> None:
         self.name = name
         self._brokers = list(brokers)
         self._route = route
         self._feed = feed
-        self._hunt = Hunt(len(self._brokers), reconnect_min, reconnect_max)
-        self._failback = failback
+        self._persistent = persistent
+        self._hunt = Hunt(len(self._brokers), reconnect_min, reconnect_max, mode=mode)
+        self._attempts = Attempts(self._brokers, feed, persistent=persistent, shared=mode == "equal", say=self._say)
+        self._failback = failback if mode == "hunt" else None
+        self._observer = observer or Nobody()
         self._logger = logger or structlog.get_logger()
-        self._agreed: dict[int, str] = {}  # the protocol that a broker answered to
-        self._mute: set[int] = set()  # brokers that did not answer at all: an old one may not understand MQTT 5
+        self._suspicion = Suspicion()
+        self._fights = [Fight() for _ in self._brokers]
+        self._subscriptions = Subscriptions()
         self._said: dict[int, str] = {}  # why a broker cannot be used, as it was last logged
-        self._retained: dict[str, bytes] = {}
-        self._farewell: dict[str, bytes] = {}
+        self._remarks: set[str] = set()  # what is said once
+        self._away: dict[int, str] = {}  # why a broker is away
+        self._retained: dict[str, Publication] = {}
+        self._farewell: dict[str, Publication] = {}
         self._active: Link | None = None
         self._candidate: Link | None = None  # a better broker's session, on probation
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._leaving: set[Link] = set()  # links that are being left in order
+        self._tasks: set[asyncio.Task[None]] = set()
         self._since = 0.0
         self.task: asyncio.Task[None]
         """Runs until the uplink is left; should it end before, that is a bug."""
@@ -77,25 +87,59 @@ class Uplink:
         if self._active is not None:
             await self._active.leave(self._farewell, 1.0)
             self._active = None
-        if self._retiring:
-            await asyncio.wait(self._retiring)
+        self._subscriptions.gone()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     @property
     def broker(self) -> str | None:
-        """The broker over which readings go now."""
-        return str(self._active.address) if self._active is not None and not self._active.gone.is_set() else None
+        """The broker over which messages go now."""
+        return str(self._active.broker) if self._active is not None and not self._active.gone.is_set() else None
+
+    @property
+    def link(self) -> Link | None:
+        """The link over which messages go now."""
+        return self._active if self.broker is not None else None
 
     @property
     def account(self) -> Account:
         """What became of this uplink's readings."""
         return self._feed.account
 
+    def states(self) -> list[BrokerState]:
+        """Return what is known of each broker, in order of preference."""
+        return [self._state(index, broker) for index, broker in enumerate(self._brokers)]
+
     def retain(self, topic: str, payload: bytes, farewell: bytes = b"offline") -> None:
         """Keep a retained message on every broker that becomes active, and leave `farewell` there at the end."""
-        self._retained[topic] = payload
-        self._farewell[topic] = farewell
+        self.announce(Publication(topic, payload, 1, True), Publication(topic, farewell, 1, True))
+
+    def announce(self, birth: Publication, farewell: Publication | None = None) -> None:
+        """Publish `birth` on every link before anything else, and `farewell` on one that is left in order."""
+        self._retained[birth.topic] = birth
+        if farewell is not None:
+            self._farewell[farewell.topic] = farewell
         if self._active is not None:
-            self._active.announce({topic: payload})
+            self._active.announce({birth.topic: birth})
+
+    async def subscribe(self, subscriptions: Sequence[Subscription], identifier: int | None = None) -> list[int]:
+        """Subscribe, on every link from now on; wait for a link and its answer.
+
+        `identifier` (1 to 268,435,455) comes back with the messages, from MQTT 5 brokers that know such identifiers.
+
+        Returns, for each, the QoS granted, or why not (0x80 and above), and then it is not asked for again. Raises
+        ValueError for what MQTT or this broker cannot do.
+        """
+        return await self._subscriptions.add(subscriptions, identifier)
+
+    async def unsubscribe(self, filters: Sequence[str]) -> list[int]:
+        """Unsubscribe; return the broker's reasons, 0 for each where there is no link to ask."""
+        return await self._subscriptions.remove(filters)
+
+    def resume(self) -> None:
+        """Read on, after the observer had no room for messages."""
+        if self.link is not None:
+            self.link.connection.hold(False)
 
     async def drained(self, timeout: float) -> bool:
         """Wait until nothing is waiting any more, as long as there is a link; return whether nothing is."""
@@ -104,6 +148,8 @@ class Uplink:
         while self.account.waiting and self.broker is not None and self._loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         return self.account.waiting == 0
+
+    # ---- one link after the other
 
     async def _run(self) -> None:
         link: Link | None = None
@@ -122,24 +168,23 @@ class Uplink:
 
     async def _open(self, index: int) -> Link | None:
         """Try one broker; on failure say why, once, and return None."""
-        broker = self._brokers[index]
-        options = broker.options
-        automatic = options.protocol == "auto"
-        older = automatic and index in self._mute
-        self._mute.discard(index)
-        if automatic and (protocol := "3.1.1" if older else self._agreed.get(index)):
-            options = replace(options, protocol=protocol)
-        link = Link(index, broker.address, self._route, self._feed, self._hunt.proven)
+        link = Link(
+            index,
+            self._brokers[index],
+            self._route,
+            self._feed,
+            persistent=self._persistent,
+            suspicion=self._suspicion,
+            observer=self._observer,
+            on_proven=self._proven,
+            say=self._say,
+        )
         try:
-            await link.open(options)
+            await self._attempts.open(link)
         except ConnectError as error:
-            self._agreed.pop(index, None)
-            if automatic and not older and error.kind == "silent":
-                self._mute.add(index)
             self._failed(index, str(error))
+            self._hint(getattr(error, "server_reference", None))
             return None
-        if not older:  # it may only have been slow: MQTT 5 is asked for again at the next connect
-            self._agreed[index] = link.connection.protocol
         return link
 
     async def _carry(self, link: Link) -> Link | None:
@@ -161,7 +206,7 @@ class Uplink:
             if better is not None:
                 self._candidate = None
             if link.gone.is_set():
-                self._lost(link)
+                self._lost(link, better)
             elif better is not None:
                 self._retire(link, better)
             return better or (None if link.gone.is_set() else link)
@@ -208,48 +253,125 @@ class Uplink:
     def _activate(self, link: Link) -> None:
         self._active = link
         self._said.pop(link.index, None)
+        self._away.pop(link.index, None)
+        connection = link.connection
         away = self._loop.time() - self._since
         self._logger.info(
-            f"{self.name}: linked to {link.address}",
-            protocol=link.connection.protocol,
+            f"{self.name}: linked to {link.broker}",
+            protocol=connection.protocol,
             waiting=self.account.waiting,
             after=f"{away:.1f} s",
         )
-        link.active = not link.gone.is_set()
+        known = connection.session_present and self._persistent
+        if self._persistent:
+            self._feed.remember(self._attempts.session(link))
+        if not known and not self._leaving:
+            self._feed.unrelease()
+        link.activate()
         self._feed.on_ready(link.pump)
+        if link.active:
+            self._background(self._renew(link, known))
+            self._observer.connected(str(link.broker), connection.protocol, known)
         link.announce(self._retained)
         link.pump()
 
-    def _lost(self, link: Link) -> None:
+    async def _renew(self, link: Link, known: bool) -> None:
+        try:
+            refused = await self._subscriptions.renew(link.connection, known)
+        except ConnectionLost:
+            return  # the link tells it as well
+        for name, reason in refused.items():
+            self._logger.error(f"{self.name}: {link.broker} refuses the subscription {name}: {in_words(reason)}")
+
+    def _lost(self, link: Link, better: Link | None) -> None:
         self._active = None
-        self._since = self._loop.time()
-        self._hunt.failed(link.index, self._since)
-        self._logger.warning(f"{self.name}: lost {link.address}: {link.why}", waiting=self.account.waiting)
+        self._subscriptions.gone()
+        self._since = now = self._loop.time()
+        self._hunt.failed(link.index, now)
+        error = link.error
+        why = link.why
+        by_broker = error is not None and error.by_broker
+        if self._fights[link.index].lost(now - link.since, error.reason if error else None, by_broker):
+            identity = link.connection.limits.client_id
+            why = f'{why}; another client uses the client id "{identity}": give each its own'
+        self._away[link.index] = why
+        self._logger.warning(f"{self.name}: lost {link.broker}: {why}", waiting=self.account.waiting)
+        self._observer.lost(str(link.broker), why)
+        if by_broker and (poison := self._suspicion.lost(link.in_flight)) is not None:
+            self._logger.error(f"{self.name}: brokers hang up on one message; it is set aside", id=poison)
+            self._feed.quarantine([poison], "poison")
+        if error is not None:
+            self._hint(error.server_reference)
+        if better is None:
+            self._tell_reconnecting(why)
 
     def _failed(self, index: int, why: str) -> None:
         self._hunt.failed(index, self._loop.time())
+        self._away[index] = why
         if self._said.get(index) != why:
             self._said[index] = why
-            self._logger.warning(f"{self.name}: cannot use {self._brokers[index].address}: {why}")
+            self._logger.warning(f"{self.name}: cannot use {self._brokers[index]}: {why}")
+        if self._active is None:
+            self._tell_reconnecting(why)
+
+    def _tell_reconnecting(self, why: str) -> None:
+        index, delay = self._hunt.next(self._loop.time())
+        self._observer.reconnecting(str(self._brokers[index]), delay, why)
+
+    def _hint(self, reference: str | None) -> None:
+        """Follow a broker that names another one, if that is in the list: nobody else gets the password."""
+        if not reference:
+            return
+        for index, broker in enumerate(self._brokers):
+            if reference in (f"{broker.address.host}:{broker.address.port}", broker.address.host):
+                self._hunt.hinted(index)
+                return
+        self._say(f"the broker names another one, which is not in the list: {reference}")
 
     def _retire(self, old: Link, better: Link) -> None:
         """Leave a working link for a better one: what is in flight is waited for, and sent again only if it must."""
-        self._logger.info(f"{self.name}: back to {better.address}")
+        self._logger.info(f"{self.name}: back to {better.broker}")
         self._since = self._loop.time()
         old.active = False
-        timeout = self._brokers[old.index].options.ack_timeout
+        timeout = old.broker.options.ack_timeout
+
+        self._leaving.add(old)
 
         async def leave() -> None:
             await old.leave(self._farewell, timeout)
+            self._leaving.discard(old)
+            self._feed.unrelease()
             self._pump()
 
         self._background(leave())
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _pump(self) -> None:
         if self._active is not None:
             self._active.pump()
+
+    def _proven(self, index: int) -> None:
+        self._hunt.proven(index)
+        if self._active is not None and self._loop.time() - self._active.since > PROBE:
+            self._fights[index].kept()
+
+    def _say(self, remark: str) -> None:
+        if remark not in self._remarks:
+            self._remarks.add(remark)
+            self._logger.warning(f"{self.name}: {remark}")
+
+    def _state(self, index: int, broker: Broker) -> BrokerState:
+        state: State = "untried"
+        wait: float | None = None
+        if self.link is not None and self.link.index == index:
+            state = "active"
+        elif self._candidate is not None and self._candidate.index == index:
+            state = "probation"
+        elif index in self._away:
+            state, wait = "away", self._hunt.wait(index, self._loop.time())
+        reason = self._away.get(index) if state == "away" else None
+        return BrokerState(str(broker.address), state, reason, self._attempts.agreed.get(index), broker.insecure, wait)

@@ -16,7 +16,7 @@ from gateway.formats import FORMATS
 from gateway.mqtt import Address, Options, Will
 from gateway.mqtt.packets import Publish
 from gateway.outbox import Outbox
-from gateway.uplink import Broker, Route, Uplink
+from gateway.uplink import Broker, Readings, Uplink
 from tests.scripted_broker import ScriptedBroker
 
 
@@ -52,7 +52,7 @@ async def rig(folder: Path, *brokers: Broker, qos: int = 1, failback: float | No
         uplink = Uplink(
             "cloud",
             brokers,
-            Route(lambda stream: f"base/gw/{stream}", FORMATS["json"], qos),
+            Readings(lambda stream: f"base/gw/{stream}", FORMATS["json"], qos),
             outbox.follow("cloud"),
             reconnect_min=0.02,
             reconnect_max=0.2,

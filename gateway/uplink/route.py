@@ -1,0 +1,72 @@
+"""How what the outbox holds becomes messages: readings by topic template and format, publications as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, cast
+
+from gateway.formats import Format
+from gateway.mqtt import Properties
+from gateway.outbox import Feed
+from gateway.reading import Publication, Reading
+
+HISTORICAL = 5.0
+"""Seconds after which a reading that is only now sent is called historical."""
+
+
+class Batch(NamedTuple):
+    """Messages that have all but topic and payload in common: (topic in UTF-8, payload, token) each."""
+
+    messages: list[tuple[bytes, bytes, int]]
+    qos: int
+    retain: bool = False
+    properties: Properties | None = None
+
+
+class Route(Protocol):
+    """What turns entries of the outbox into messages."""
+
+    def batches(self, entries: Sequence[Reading], feed: Feed) -> list[Batch]:
+        """Return the messages of these entries, in order; the token of each is its entry's id."""
+
+
+@dataclass(slots=True)
+class Readings:
+    """Every reading in one format, at one QoS, to the topic of its stream."""
+
+    topic: Callable[[str], str]  # stream -> topic
+    format: Format
+    qos: int
+    _topics: dict[str, bytes] = field(default_factory=dict)
+
+    def batches(self, entries: Sequence[Reading], feed: Feed) -> list[Batch]:
+        """Render. See `Route.batches`."""
+        render, topics = self.format, self._topics
+        messages = []
+        for reading, (ts, historical) in zip(entries, feed.moments(entries, HISTORICAL), strict=True):
+            topic = topics.get(reading.stream)
+            if topic is None:
+                topic = topics[reading.stream] = self.topic(reading.stream).encode()
+            messages.append((topic, render(reading, ts, historical), reading.id))
+        return [Batch(messages, self.qos)]
+
+
+class Publications:
+    """Messages that a program has published, which bring everything with them."""
+
+    def batches(self, entries: Sequence[Reading], feed: Feed) -> list[Batch]:
+        """Put what has QoS, retain and properties in common together. See `Route.batches`."""
+        batches: list[Batch] = []
+        kind: tuple[object, ...] | None = None
+        messages: list[tuple[bytes, bytes, int]] = []
+        for entry in entries:
+            publication = entry.values
+            assert isinstance(publication, Publication)  # noqa: S101 - a client's outbox holds nothing else
+            topic, payload, qos, retain, properties = publication
+            if (qos, retain, properties) != kind:
+                kind = (qos, retain, properties)
+                messages = []
+                batches.append(Batch(messages, qos, retain, cast("Properties | None", properties)))
+            messages.append((topic.encode(), payload, entry.id))
+        return batches
