@@ -13,8 +13,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any, Self, TypeVar
 
-import structlog
-
+from gateway.client import logger
 from gateway.client.checks import TIMEOUT, Number, as_subscription
 from gateway.client.client import CLOSING, Client, Status
 from gateway.client.delivery import Delivery, Outcome
@@ -49,6 +48,7 @@ class BlockingClient(ClientOptions):
         arguments = {one.name: getattr(self, one.name) for one in fields(ClientOptions)}
         self._client = Client(**arguments)
         self._intake, self._incoming = self._client._intake, self._client._incoming  # noqa: SLF001 - two faces of one
+        self._logger = self.logger or logger.default()
         self._wrong = "the client is not open: use it as `with`, or call open()"  # why nothing can be done
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -98,7 +98,7 @@ class BlockingClient(ClientOptions):
         if self._thread is not None and self not in _forked:
             self._thread.join(timeout + GRACE)
             if self._thread.is_alive():
-                (self.logger or structlog.get_logger()).error("client: its thread does not end; left behind")
+                self._logger.error("client: its thread does not end; left behind")
 
     # ---- publishing
 
@@ -238,9 +238,9 @@ class BlockingClient(ClientOptions):
     def _run(self, started: concurrent.futures.Future[None]) -> None:
         try:
             asyncio.run(self._live(started))
-        except BaseException as error:  # noqa: BLE001 - the boundary of the thread: whoever opens it is told
+        except BaseException as error:  # the boundary of the thread: whoever opens it is told
             if started.done():
-                (self.logger or structlog.get_logger()).exception("client: its thread has failed")
+                self._logger.exception("client: its thread has failed")
             else:
                 started.set_exception(error)
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import structlog
-
+from gateway.client import logger
 from gateway.client.checks import TIMEOUT, Number, as_subscription
 from gateway.client.delivery import Delivery
 from gateway.client.endpoints import endpoints, persistent
@@ -58,7 +57,7 @@ class Client(ClientOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._logger = self.logger or structlog.get_logger()
+        self._logger = self.logger or logger.default()
         self._brokers = endpoints(self, self._tell_packet if self.trace else None)
         self._incoming = Incoming(self.max_incoming, self.on_message, self._logger)
         self._telling = Telling(self, self._incoming, self._logger)

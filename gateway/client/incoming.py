@@ -59,19 +59,23 @@ class Inbox:
         if len(self._messages) >= self._brake.limit:
             self._brake.hold(self)
 
+    def take(self) -> Message | None:
+        """Return the next message if there is one."""
+        if not self._messages:
+            return None
+        message = self._messages.popleft()
+        if len(self._messages) == self._brake.low:
+            self._brake.release(self)
+        return message
+
     async def get(self) -> Message | None:
         """Return the next message, and None after the last when it is closed. For one consumer at a time."""
-        while not self._messages:
-            if self._closed:
-                return None
+        while (message := self.take()) is None and not self._closed:
             waiting = self._waiting = asyncio.get_running_loop().create_future()
             try:
                 await waiting
             finally:
                 self._waiting = None
-        message = self._messages.popleft()
-        if len(self._messages) == self._brake.low:
-            self._brake.release(self)
         return message
 
     def close(self) -> None:
@@ -302,7 +306,7 @@ class Messages:
                 await self._subscribed()
             except ClientClosed:
                 raise StopAsyncIteration from None
-        message = await self._inbox.get()
+        message = self._inbox.take() or await self._inbox.get()
         if message is None:
             raise StopAsyncIteration
         return message

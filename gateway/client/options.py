@@ -108,7 +108,9 @@ class ClientOptions:
 
     # What comes in. `max_incoming`: messages that may wait for a slow consumer; then nothing more is read.
     max_incoming: Annotated[int, Number(1, 10_000_000, "messages", whole=True)] = 1000
-    receive_maximum: Count = 1000  # MQTT 5: messages that the broker may send before it has our answer
+    # `receive_maximum`: MQTT 5, messages that the broker may send before it has our answer. Not less by default, because
+    # mosquitto 2.0.11 exceeds a lower one when it is busy, which costs the link.
+    receive_maximum: Count = 65_535
     maximum_packet_size: Annotated[int, Number(128, 268_435_460, "bytes", whole=True)] = 1 << 20  # that is taken
     topic_alias_maximum: Aliases = 0  # MQTT 5: aliases that the broker may use
 
@@ -127,7 +129,7 @@ class ClientOptions:
     on_reconnecting: Annotated[Callable[[Reconnecting], object] | None, call] = None
     on_delivered: Annotated[Callable[[Delivery], object] | None, call] = None  # each message's end, good or bad
     trace: Flag = False  # log every packet at debug level, without secrets
-    logger: Any = None  # a structlog logger
+    logger: Any = None  # a structlog logger; None: structlog if it is configured, else logging's "gateway.client"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -8,15 +8,18 @@ from struct import pack
 from gateway.mqtt.codec import decode, encode
 from gateway.mqtt.errors import ProtocolError
 from gateway.mqtt.events import Forgotten
+from gateway.mqtt.fields import varint
 from gateway.mqtt.listener import Message
 from gateway.mqtt.options import Options
 from gateway.mqtt.packets import Pubcomp, Publish, Pubrel
+from gateway.mqtt.properties import Properties
 from gateway.mqtt.reasons import ALIAS_INVALID, NOT_FOUND, PROTOCOL_ERROR, RECEIVE_MAXIMUM_EXCEEDED
 
 # With the identifier in the lower half, these are whole packets.
 PUBACK, PUBREC, PUBREL, PUBCOMP = 0x4002_0000, 0x5002_0000, 0x6202_0000, 0x7002_0000
 
 _CACHED = 1024  # topics that are kept as text
+_SUBSCRIPTION = b"\x0b"  # the property subscription identifier
 _SHORT = 256  # bytes of a topic that is worth keeping
 
 
@@ -32,6 +35,7 @@ class Receiving:
         self._maximum = options.receive_maximum if level >= 5 else 1 << 17
         self._most_aliases = options.topic_alias_maximum
         self._topics: dict[bytes, str] = {}
+        self._numbers: dict[bytes, int] = {}  # subscription identifiers, by the properties that hold nothing else
         self._aliases: dict[int, str] = {}
         self._owed: list[int] = []  # answers, as words of four bytes
         self._longer: list[bytes] = []  # answers that take more
@@ -43,6 +47,7 @@ class Receiving:
         """Return the message of a PUBLISH, or None if it is not to be told. Raises ProtocolError."""
         qos = first >> 1 & 3
         topic, packet_id, start = None, 0, 0
+        properties: Properties = {}
         if len(body) > 4:
             # A plain one with a topic that has come before needs no codec. The key holds the length of the topic as
             # well, so a body that ends in the middle of it is not found.
@@ -53,13 +58,20 @@ class Receiving:
                     packet_id = int.from_bytes(body[start : start + 2], "big")
                     start += 2
                 if self._level >= 5:
-                    start += 1
-                if start > len(body) or (self._level >= 5 and body[start - 1]) or (qos and not packet_id):
+                    said = body[start : start + 1 + (body[start] if start < len(body) else 0)]
+                    start += len(said) or 1
+                    if said != b"\0":
+                        number = self._numbers.get(said)
+                        if number is None:
+                            topic = None
+                        else:
+                            properties = {"subscription_identifiers": [number]}
+                if start > len(body) or (qos and not packet_id):
                     topic = None
         if topic is None or qos == 3:
             message = self._decoded(first, body)
         else:
-            message = Message(topic, body[start:], qos, first & 1 == 1, first & 8 == 8, {}, packet_id)
+            message = Message(topic, body[start:], qos, first & 1 == 1, first & 8 == 8, properties, packet_id)
         if not qos:
             return None if self.leaving else message
         return self._answerable(message)
@@ -75,7 +87,17 @@ class Receiving:
             if len(self._topics) >= _CACHED:
                 self._topics.clear()
             self._topics[body[: 2 + (body[0] << 8 | body[1])]] = topic
+            if properties.keys() == {"subscription_identifiers"}:
+                self._remember(properties["subscription_identifiers"])
         return Message(topic, packet.payload, packet.qos, packet.retain, packet.dup, properties, packet.packet_id)
+
+    def _remember(self, numbers: list[int]) -> None:
+        """Know the properties of a message again that hold nothing but the number of one subscription."""
+        if len(numbers) == 1:
+            if len(self._numbers) >= _CACHED:
+                self._numbers.clear()
+            written = _SUBSCRIPTION + varint(numbers[0])
+            self._numbers[bytes((len(written),)) + written] = numbers[0]
 
     def _resolved(self, alias: int, topic: str) -> str:
         if alias > self._most_aliases:
