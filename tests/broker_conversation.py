@@ -153,7 +153,8 @@ class Conversation(asyncio.Protocol):
         elif packet.level not in self.broker.levels:
             self.say(self.broker.unsupported or b"")
         elif self.broker.refuse is not None:
-            self.say(encode(Connack(reason=self.broker.refuse), packet.level))
+            said = self.broker.refusal if packet.level >= 5 else Properties()
+            self.say(encode(Connack(reason=self.broker.refuse, properties=said), packet.level))
         elif "authentication_method" in packet.properties:
             self._challenge()
         else:

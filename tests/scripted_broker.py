@@ -45,6 +45,7 @@ class ScriptedBroker:
     def __init__(self, *, tls: ssl.SSLContext | None = None, unix: Path | None = None) -> None:
         # Knobs.
         self.refuse: int | None = None  # answer CONNECT with this code
+        self.refusal = Properties()  # beside that code, in MQTT 5
         self.mute_after: str | None = None  # "accept": no byte is read; "connect": CONNECT is read, but not answered
         self.close_on_connect = False  # close instead of answering CONNECT
         self.levels: Iterable[int] = (3, 4, 5)  # the protocol levels that it knows

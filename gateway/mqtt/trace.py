@@ -60,6 +60,11 @@ def _said(fields: dict[str, Any]) -> Iterator[str]:
             yield name
         elif isinstance(value, bytes):
             yield f"{name}={value[:_SHOWN]!r}{'...' if len(value) > _SHOWN else ''}({len(value)})"
+        elif isinstance(value, tuple) and value and isinstance(value[0], dict):
+            yield f"{name}=[{_short('; '.join(' '.join(_said(one)) for one in value))}]"
         elif value or (value == 0 and name == "qos"):
-            shown = repr(value)
-            yield f"{name}={shown if len(shown) <= _LONGEST else shown[:_LONGEST] + '...'}"
+            yield f"{name}={_short(repr(value))}"
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= _LONGEST else words[:_LONGEST] + "..."

@@ -71,6 +71,20 @@ class Recorder:
                 holds.set_result(None)
 
 
+class Secret:
+    """A side of an authentication that expects one word."""
+
+    method = "WORDS"
+
+    def start(self) -> bytes | None:
+        return None
+
+    def answer(self, data: bytes | None) -> bytes | None:
+        if data not in (b"who?", b"welcome"):
+            raise ValueError(f"{data!r} is not what it should say")
+        return b"me"
+
+
 async def dial(broker: ScriptedBroker, recorder: Recorder, **options: object) -> Connection:
     """Open a link with a scripted broker."""
     return await connect(Address.parse(broker.url), Options("me", **options), recorder)  # type: ignore[arg-type]

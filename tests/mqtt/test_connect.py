@@ -61,17 +61,29 @@ async def test_a_unix_socket_is_as_good(tmp_path: Path) -> None:
         ([4], UNSUPPORTED_IN_5, [5, 4]),
         ([4], UNSUPPORTED_IN_3, [5, 4]),
         ([4], None, [5, 4]),
+        ([3], UNSUPPORTED_IN_3, [5, 4, 3]),
+        ([3], None, [5, 4, 3]),
         ([5], UNSUPPORTED_IN_5, [5]),
     ],
 )
 async def test_auto_finds_the_protocol(
     broker: ScriptedBroker, levels: list[int], answer: bytes | None, asked: list[int]
 ) -> None:
-    """A broker that does not know MQTT 5 says so in its way, or closes; it is asked again in 3.1.1."""
+    """A broker that does not know MQTT 5 says so in its way, or closes; it is asked again in 3.1.1, then in 3.1."""
     broker.levels, broker.unsupported = levels, answer
     link = await connect(Address.parse(broker.url), Options("me"), Recorder())
-    assert link.protocol == {4: "3.1.1", 5: "5"}[levels[0]]
+    assert link.protocol == {3: "3.1", 4: "3.1.1", 5: "5"}[levels[0]]
     assert [packet.level for packet in broker.connects] == asked
+    await link.close()
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+async def test_a_broker_may_give_the_client_id(broker: ScriptedBroker, protocol: str) -> None:
+    """Whoever has no client id of its own learns, in MQTT 5, which one it was given."""
+    broker.connack["assigned_client_identifier"] = "you-7"
+    link = await connect(Address.parse(broker.url), Options("", protocol=protocol), Recorder())
+    assert broker.connects[0].client_id == ""
+    assert link.limits.client_id == ("you-7" if protocol == "5" else "")
     await link.close()
 
 

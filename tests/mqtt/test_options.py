@@ -64,8 +64,36 @@ def test_secrets_are_in_no_repr() -> None:
     assert "hunter2" not in repr(options)
 
 
-@pytest.mark.parametrize("wrong", [{"protocol": "4"}, {"window": 0}, {"window": 65_536}])
-def test_options_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
-    """An unknown protocol or an impossible window is found before any broker is asked."""
-    with pytest.raises(ValueError, match=r"protocol|window"):
-        Options("me", **wrong)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"protocol": "4"}, "unknown protocol '4'"),
+        ({"window": 0}, "window must be from 1 to 65535"),
+        ({"window": 65_536}, "window must be from 1 to 65535"),
+        ({"receive_maximum": 0}, "receive_maximum must be from 1 to 65535"),
+        ({"topic_aliases": 65_536}, "topic_aliases must be from 0 to 65535"),
+        ({"topic_alias_maximum": -1}, "topic_alias_maximum must be from 0 to 65535"),
+        ({"protocol": "3.1", "client_id": "x" * 24}, "1 to 23 characters in MQTT 3.1, not 24"),
+        ({"protocol": "3.1", "client_id": ""}, "1 to 23 characters in MQTT 3.1, not 0"),
+        ({"client_id": "", "clean": False}, "a client id is needed"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(wrong: dict[str, object], words: str) -> None:
+    """What no broker could grant is found before any is asked, and told with its bounds."""
+    with pytest.raises(ValueError, match=words):
+        Options(**{"client_id": "me", **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "levels"),
+    [
+        (Options("x" * 23), (5, 4, 3)),
+        (Options("ä" * 23, protocol="3.1"), (3,)),
+        (Options("x" * 24), (5, 4)),
+        (Options(""), (5, 4)),
+        (Options("me", protocol="3.1.1"), (4,)),
+    ],
+)
+def test_auto_tries_what_the_client_id_allows(options: Options, levels: tuple[int, ...]) -> None:
+    """MQTT 3.1 is no way out for a client id that it does not know."""
+    assert options.levels == levels
