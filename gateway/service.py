@@ -199,7 +199,8 @@ def _outbox(config: Config, logger: Any) -> Outbox:
     return Outbox(
         section.path,
         list(config.uplinks),
-        commit_interval=section.commit_interval,
+        # At QoS 2 a broker remembers what it was sent, so a restart has to know it as well.
+        commit_interval=0.0 if any(uplink.qos == 2 for uplink in config.uplinks.values()) else section.commit_interval,
         max_size=section.max_size,
         keep_free=section.keep_free,
         max_age=section.max_age,
@@ -229,6 +230,8 @@ def _uplink(config: Config, name: str, section: UplinkSection, outbox: Outbox, l
         brokers,
         Readings(topic, FORMATS[section.format], section.qos),
         outbox.follow(name),
+        mode=section.mode,
+        persistent=section.qos == 2,
         reconnect_min=section.reconnect_min,
         reconnect_max=section.reconnect_max,
         failback=section.failback,
@@ -270,7 +273,7 @@ def _broker(section: UplinkSection, endpoint: BrokerSection, identity: str, will
             headers=tuple((name, value.get_secret_value()) for name, value in (endpoint.headers or {}).items()),
         ),
     )
-    return Broker(endpoint.address, options)
+    return Broker(endpoint.address, options, endpoint.profile or "generic")
 
 
 def _devices(config: Config, outbox: Outbox, uplinks: Sequence[Uplink], logger: Any) -> list[RunningDevice]:

@@ -15,6 +15,7 @@ from gateway.mqtt import Address
 from gateway.units import DURATION_PATTERN, Duration, duration_text
 
 FORMATS = ("json",)
+PROFILES = ("generic", "aws-iot", "azure-iot-hub", "azure-event-grid", "alibaba-iot", "hivemq", "rabbitmq", "nats")
 
 
 def _failback(value: Any) -> Any:
@@ -36,9 +37,14 @@ def _url(url: str) -> str:
 
 def _qos(value: Any) -> Any:
     if isinstance(value, bool):  # which Python takes for 0 and 1
-        raise refuse("qos", "must be 0 or 1, not true or false")
-    if value == 2:
-        raise refuse("qos", "QoS 2 is not supported yet; write 1, or 0")
+        raise refuse("qos", "must be 0, 1 or 2, not true or false")
+    return value
+
+
+def _profile(value: str) -> str:
+    if value not in PROFILES:
+        known = ", ".join(PROFILES)
+        raise refuse("profile", f'unknown profile "{value}"{did_you_mean(value, tuple(PROFILES))} (there are: {known})')
     return value
 
 
@@ -60,7 +66,10 @@ Failback: TypeAlias = Annotated[
     BeforeValidator(_failback),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"const": "never"}]}),
 ]
-Qos: TypeAlias = Annotated[Literal[0, 1], BeforeValidator(_qos)]
+Qos: TypeAlias = Annotated[Literal[0, 1, 2], BeforeValidator(_qos)]
+Profile: TypeAlias = Annotated[
+    str, AfterValidator(_profile), WithJsonSchema({"type": "string", "enum": list(PROFILES)})
+]
 Format: TypeAlias = Annotated[str, AfterValidator(_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
 Protocol: TypeAlias = Literal["auto", "3.1", "3.1.1", "5"]
 
@@ -75,6 +84,7 @@ class BrokerSection(ReachSection):
     password: Secret | None = Field(default=None, description="Password at this broker.")
     protocol: Protocol | None = Field(default=None, description="MQTT version that this broker speaks.")
     client_id: Text | None = Field(default=None, description="Client identifier at this broker.")
+    profile: Profile | None = Field(default=None, description="What this broker takes, where it cannot say so itself.")
 
     @property
     def address(self) -> Address:
@@ -106,7 +116,7 @@ class UplinkSection(ReachSection):
     brokers: list[Broker] = Field(
         min_length=1, description="In order of preference; each a URL, or a table with url and keys of its own."
     )
-    protocol: Protocol = Field(default="auto", description='MQTT version. "auto" tries 5, then 3.1.1.')
+    protocol: Protocol = Field(default="auto", description='MQTT version. "auto" tries 5, then 3.1.1, then 3.1.')
     username: Text | None = Field(default=None, description="User name at the brokers.")
     password: Secret | None = Field(default=None, description="Password at the brokers.")
     client_id: Text | None = Field(
@@ -114,7 +124,16 @@ class UplinkSection(ReachSection):
     )
     qos: Qos = Field(
         default=1,
-        description="1: a reading is kept until the broker has acknowledged it. 0: until it is written to the socket.",
+        description="1: a reading is kept until the broker has acknowledged it. 0: until it is written to the socket. "
+        "2: exactly once at a broker that keeps the session; every reading is on the card before it is sent.",
+    )
+    profile: Profile = Field(
+        default="generic",
+        description="What the brokers take, where they cannot say so themselves: a cloud, or a kind of broker.",
+    )
+    mode: Literal["hunt", "equal"] = Field(
+        default="hunt",
+        description="hunt: independent brokers, the first is the best. equal: nodes that share their sessions.",
     )
     topic: TopicTemplate = Field(
         default="{base}/{gateway}/{device}",
@@ -169,6 +188,7 @@ class UplinkSection(ReachSection):
                 "user_timeout": broker.user_timeout or self.user_timeout,
                 "protocol": broker.protocol or self.protocol,
                 "client_id": broker.client_id or self.client_id,
+                "profile": broker.profile or self.profile,
             }
         )
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.config import load
+from gateway.config import load, uplinks
 from gateway.config.schema import schema
+from gateway.uplink.profiles import PROFILES
 
 CONFIG = Path(__file__).parents[2] / "config"
 EXAMPLE = CONFIG / "gateway.toml"
@@ -120,7 +121,7 @@ def test_the_contract_is_valid(validator: Draft202012Validator, tmp_path: Path) 
         "topic-without-device",
         "uplink-brokers-empty",
         "uplink-name",
-        "uplink-qos-2",
+        "uplink-profile-typo",
         "uplink-unknown-key",
     ],
 )
@@ -193,3 +194,8 @@ def test_the_example_has_no_trailing_comments() -> None:
     """A comment stands on its own line, above its key."""
     lines = EXAMPLE.read_text().splitlines()
     assert not [line for line in lines if not line.startswith("#") and "#" in line]
+
+
+def test_the_config_knows_the_same_profiles_as_the_uplink() -> None:
+    """The config stands below the uplink and cannot ask it; the two lists are one."""
+    assert tuple(PROFILES) == uplinks.PROFILES

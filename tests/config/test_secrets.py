@@ -80,7 +80,7 @@ def test_is_never_shown(tmp_path: Path, way: str, caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize("way", WAYS)
 def test_is_not_in_errors_about_what_stands_beside_it(tmp_path: Path, way: str) -> None:
     """An error in the same table, which knows the secret already, does not repeat it."""
-    file, environ = write(tmp_path, way, more="qos = 2\nunknown = 1\ntopic = 5")
+    file, environ = write(tmp_path, way, more="qos = 3\nunknown = 1\ntopic = 5")
     with pytest.raises(ConfigError) as raised:
         load(file, environ=environ)
     assert len(raised.value.problems) == 3
