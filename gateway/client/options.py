@@ -108,7 +108,7 @@ class ClientOptions:
 
     # What comes in. `max_incoming`: messages that may wait for a slow consumer; then nothing more is read.
     max_incoming: Annotated[int, Number(1, 10_000_000, "messages", whole=True)] = 1000
-    # `receive_maximum`: MQTT 5, messages that the broker may send before it has our answer. Not less by default, because
+    # `receive_maximum`: MQTT 5, messages that the broker may send before it has our answer; not less by default, as
     # mosquitto 2.0.11 exceeds a lower one when it is busy, which costs the link.
     receive_maximum: Count = 65_535
     maximum_packet_size: Annotated[int, Number(128, 268_435_460, "bytes", whole=True)] = 1 << 20  # that is taken
