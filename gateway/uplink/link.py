@@ -143,6 +143,8 @@ class Link:
             self._prove()
         if self._suspicion.aroused:
             self._suspicion.acknowledged(ids)
+        if self.connection.downgraded:
+            self._say(f"{self.broker} has no QoS 2: it acknowledges such messages as those of QoS 1")
         if ids:
             self._feed.acknowledged(ids)
         self.pump()

@@ -31,9 +31,8 @@ class Request:
         """Return the request for an address."""
         host = address.host if address.host.isascii() else address.host.encode("idna").decode()
         uri = WebSocketURI(address.tls, host, address.port, address.path, "")
-        # MQTT 3.1 had a name of its own, which some servers of its time know alone.
-        names = ("mqttv3.1", "mqtt") if options.protocol == "3.1" else ("mqtt",)
-        return cls(uri, names, options.network.headers, options.maximum_packet_size + _COMPANY)
+        # For MQTT 3.1 too, whose old name is mqttv3.1: offered both, RabbitMQ 3.10 answers both, which is neither.
+        return cls(uri, ("mqtt",), options.network.headers, options.maximum_packet_size + _COMPANY)
 
 
 def refusal_in_words(error: Exception, request: Request) -> str:
