@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit bench schema clean
+.PHONY: demo test lint unit bench fuzz schema clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sensor-gateway demo
@@ -21,6 +21,9 @@ unit: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.mqtt.fuzz
 
 schema: $(VENV)/.dev
 	$(BIN)/sensor-gateway schema > config/gateway.schema.json
