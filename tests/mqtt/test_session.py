@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -339,28 +337,3 @@ def test_a_subscription_that_cannot_be_made_is_a_value_error(filters: list[tuple
     with pytest.raises(ValueError):  # noqa: PT011 - the words differ, the rule is one
         made.subscribe(filters)
     assert len(send(made, 65_535)) == 65_535
-
-
-def test_20_000_mutated_streams_end_in_events_only() -> None:
-    """Whatever a broker sends, the session neither raises nor keeps more than the largest packet."""
-    dice = random.Random(4)
-    words = [
-        Connack(),
-        Puback(1),
-        Puback(2, 0x10),
-        Publish("t", b"x" * 40, 1, packet_id=3),
-        Pingresp(),
-        Suback(1, (0,)),
-    ]
-    errors = 0
-    for _ in range(20_000):
-        made = Session(Options("me", maximum_packet_size=200), 5)
-        made.in_flight.sent([1, 2, 3], [1, 2, 3], 0.0)
-        stream = bytearray(encode(Connack(), 5) + b"".join(encode(dice.choice(words[1:]), 5) for _ in range(6)))
-        for _ in range(dice.randint(0, 3)):
-            stream[dice.randrange(len(stream))] = dice.choice((0, 1, 2, 0x40, 0x7F, 0x80, 0xFF, dice.randrange(256)))
-        cut = dice.randrange(len(stream))
-        events = made.receive(bytes(stream[:cut])) + made.receive(bytes(stream[cut:]))
-        errors += isinstance(events[-1], ProtocolError) if events else 0
-        assert made._framer.kept <= 200
-    assert 5_000 < errors < 19_000
