@@ -9,48 +9,17 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import NamedTuple
 
+from bench.client import measure_client
 from bench.measure import Lost, calm, drain_gateway, drain_mosquitto_pub, full_speed
+from bench.report import Goal, rounds, speeds, table
 from bench.rig import find
 from bench.senders import SENDERS
 
 OURS, PEER, SCRIPT = SENDERS
 SCRIPT_SHARE = 5  # the script is so slow that a fifth of the readings is enough
-
-
-class Goal(NamedTuple):
-    """What is to be reached, and whether it was."""
-
-    words: str
-    value: float
-    reached: bool
-
-
-def rounds(count: int, senders: dict[str, Callable[[], tuple[float, ...]]]) -> dict[str, tuple[float, ...]]:
-    """Run every sender once a round, `count` rounds, and return the median of each figure for each sender."""
-    runs: dict[str, list[tuple[float, ...]]] = {name: [] for name in senders}
-    for _ in range(count):
-        for name, run in senders.items():
-            runs[name].append(run())
-            print(".", end="", file=sys.stderr, flush=True)
-    return {name: tuple(map(statistics.median, zip(*figures, strict=True))) for name, figures in runs.items()}
-
-
-def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
-    """Print a Markdown table that is readable as it is."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    print(f"\n{title}\n")
-    for line in (heads, ["-" * width for width in widths], *rows):
-        cells = [
-            cell.ljust(width) if not place else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print(f"| {' | '.join(cells)} |")
 
 
 def measure_full_speed(args: argparse.Namespace) -> list[Goal]:
@@ -60,14 +29,8 @@ def measure_full_speed(args: argparse.Namespace) -> list[Goal]:
         name: (lambda name=name, share=share: full_speed(name, args.count // share)) for name, share in shares.items()
     }
     found = rounds(args.rounds, senders)
-    rows = [
-        [name, f"{rate:,.0f}", f"{rate / found[PEER][0]:.2f}", f"{cpu:.2f}", f"{cpu / found[PEER][1]:.2f}"]
-        for name, (rate, cpu) in found.items()
-    ]
-    heads = ["sender", "readings/s", "ratio", "CPU s per 100,000", "ratio"]
-    table(
-        f"Full speed: {args.count:,} readings as fast as the line takes them (the script: a fifth of them)", heads, rows
-    )
+    title = f"Full speed: {args.count:,} readings as fast as the line takes them (the script: a fifth of them)"
+    speeds(title, "readings", found, PEER)
     ratio = found[OURS][0] / found[PEER][0]
     return [Goal("full speed, of mosquitto_pub's: at least 0.8", ratio, ratio >= 0.8)]
 
@@ -95,31 +58,31 @@ def measure_drain(args: argparse.Namespace) -> list[Goal]:
         args.rounds,
         {OURS: lambda: drain_gateway(args.backlog), PEER: lambda: drain_mosquitto_pub(args.backlog)},
     )
-    rows = [
-        [name, f"{rate:,.0f}", f"{rate / found[PEER][0]:.2f}", f"{cpu:.2f}", f"{cpu / found[PEER][1]:.2f}"]
-        for name, (rate, cpu) in found.items()
-    ]
-    heads = ["sender", "readings/s", "ratio", "CPU s per 100,000", "ratio"]
-    table(f"Drain: {args.backlog:,} readings stored in the outbox; for mosquitto_pub, in a pipe", heads, rows)
+    title = f"Drain: {args.backlog:,} readings stored in the outbox; for mosquitto_pub, in a pipe"
+    speeds(title, "readings", found, PEER)
     ratio = found[OURS][0] / found[PEER][0]
     return [Goal("drain, of mosquitto_pub's rate: at least 1.0", ratio, ratio >= 1.0)]
 
 
-MEASUREMENTS = {"full": measure_full_speed, "calm": measure_calm, "drain": measure_drain}
+MEASUREMENTS = {"full": measure_full_speed, "calm": measure_calm, "drain": measure_drain, "client": measure_client}
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", metavar="full|calm|drain", help="what to measure; without it, everything")
+    parser.add_argument(
+        "what", nargs="*", metavar="|".join(MEASUREMENTS), help="what to measure; without it, everything"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each sender runs (default 3)")
-    parser.add_argument("--count", type=int, default=50_000, help="readings at full speed (default 50000)")
+    parser.add_argument(
+        "--count", type=int, default=50_000, help="readings at full speed, messages of the client (default 50000)"
+    )
     parser.add_argument("--rate", type=float, default=100.0, help="readings a second on the calm line (default 100)")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the calm line lasts (default 20)")
     parser.add_argument("--backlog", type=int, default=200_000, help="readings in the backlog (default 200000)")
     args = parser.parse_args()
     if wrong := set(args.what) - set(MEASUREMENTS):
-        parser.error(f"nothing is called {', '.join(wrong)}; choose from full, calm, drain")
+        parser.error(f"nothing is called {', '.join(wrong)}; choose from {', '.join(MEASUREMENTS)}")
     return args
 
 
@@ -129,7 +92,7 @@ def main() -> int:
     version = subprocess.run((find("mosquitto"), "-h"), capture_output=True, text=True).stdout.partition("\n")[0]
     find("mosquitto_pub")
     print(f"Python {platform.python_version()}, {version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}")
-    print(f"median of {args.rounds} rounds; from a pseudo-terminal to mosquitto at QoS 1, counted by one subscriber")
+    print(f"median of {args.rounds} rounds; to one mosquitto, counted by one subscriber")
     goals: list[Goal] = []
     try:
         for name in args.what or MEASUREMENTS:

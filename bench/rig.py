@@ -92,10 +92,10 @@ class Child:
 class Broker(Child):
     """A mosquitto that holds everything in memory and drops nothing."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        """Prepare a broker on `port`."""
+    def __init__(self, folder: Path, port: int, more: str = "") -> None:
+        """Prepare a broker on `port`; `more` is added to its configuration."""
         config = folder / "mosquitto.conf"
-        config.write_text(MOSQUITTO.format(port=port))
+        config.write_text(MOSQUITTO.format(port=port) + more)
         self.port = port
         super().__init__(find("mosquitto"), "-c", str(config), stderr=subprocess.DEVNULL)
 
