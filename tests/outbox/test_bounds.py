@@ -100,6 +100,8 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(UPLINKS), fate=st.sampled_from(["acknowledge", "lose", "aside", "left"]), data=st.data())
     def end(self, name: str, fate: str, data: st.DataObject) -> None:
+        if name in self.names and not self.in_flight[name]:
+            self.take(name, 4)
         if name not in self.names or not self.in_flight[name]:
             return
         ids = data.draw(st.lists(st.sampled_from(sorted(self.in_flight[name])), unique=True, min_size=1))

@@ -148,9 +148,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(UPLINKS), data=st.data())
     def release(self, name: str, data: st.DataObject) -> None:
         """PUBREC: noted at once, and sure when the card knows."""
-        if self.in_flight[name]:
-            ids = data.draw(st.lists(st.sampled_from(self.in_flight[name]), unique=True, min_size=1))
-            self.in_flight[name] = [one for one in self.in_flight[name] if one not in ids]
+        if ids := self.draw_in_flight(name, data):
             self.log.followers[name].release(ids)
             self.log.noted = True
             self.log.urgent.append(lambda: self.sure[name].update(set(ids) & self.log.followers[name].released))
@@ -172,9 +170,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(UPLINKS), data=st.data())
     def set_aside(self, name: str, data: st.DataObject) -> None:
         """A broker will never take these."""
-        if self.in_flight[name]:
-            ids = data.draw(st.lists(st.sampled_from(self.in_flight[name]), unique=True, min_size=1))
-            self.in_flight[name] = [one for one in self.in_flight[name] if one not in ids]
+        if ids := self.draw_in_flight(name, data):
             fresh = set(ids) - self.ends[name].all()
             follower = self.log.followers[name]
             self.log.set_aside(follower, [self.readings[one] for one in ids], "too-big", self.now)
@@ -324,6 +320,18 @@ class OutboxMachine(RuleBasedStateMachine):
             assert len(self.told[name]) == len(set(self.told[name])), "every end is told once"
 
     # ---- tools
+
+    def draw_in_flight(self, name: str, data: st.DataObject) -> list[int]:
+        """Return some of what is in flight, and no longer is; send first if nothing is."""
+        if not self.in_flight[name]:
+            self.put("a", 2, publication=True)
+            self.commit()
+            self.send(name, 4)
+        if not self.in_flight[name]:
+            return []
+        ids = data.draw(st.lists(st.sampled_from(self.in_flight[name]), unique=True, min_size=1))
+        self.in_flight[name] = [one for one in self.in_flight[name] if one not in ids]
+        return ids
 
     def everything(self, name: str) -> set[int]:
         return self.readings.keys() - self.gone_in_crash - self.not_for[name]
