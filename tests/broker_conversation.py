@@ -233,7 +233,8 @@ class Conversation(asyncio.Protocol):
             if self.broker.deliver:
                 self._pass_on(packet)
         if packet.qos:
-            self._answer((Puback if packet.qos == 1 else Pubrec)(packet.packet_id, reason))
+            said = self.broker.puback_properties if reason else Properties()
+            self._answer((Puback if packet.qos == 1 else Pubrec)(packet.packet_id, reason, said))
 
     def _pass_on(self, packet: Publish) -> None:
         if packet.retain:

@@ -63,6 +63,7 @@ class ScriptedBroker:
         self.mute_pings = False  # do not answer PINGREQ
         self.mute_subscribes = False  # do not answer SUBSCRIBE
         self.puback_reason: Callable[[Publish], int] = lambda packet: 0  # MQTT 5: asked for each message of QoS 1
+        self.puback_properties = Properties()  # beside a reason that is not 0
         self.granted: Callable[[str, int], int] = lambda name, qos: qos  # asked for each subscription
         self.connack = Properties()  # of the CONNACK in MQTT 5
         self.after_connack = b""  # bytes sent in the same write as CONNACK

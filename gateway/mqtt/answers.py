@@ -5,6 +5,7 @@ from __future__ import annotations
 from struct import unpack
 
 from gateway.mqtt.codec import encode
+from gateway.mqtt.endings import printable
 from gateway.mqtt.events import Acknowledged, Event, Recorded, Refused
 from gateway.mqtt.inflight import InFlight
 from gateway.mqtt.packets import Puback, Pubcomp, Pubrec, Pubrel
@@ -82,7 +83,7 @@ class Answers:
             self._acknowledged += self._in_flight.completed((identifier,))
         elif packet.reason >= 0x80:
             for token in self._in_flight.refused(identifier):
-                return Refused(token, packet.reason)
+                return Refused(token, packet.reason, printable(packet.properties.get("reason_string", "")))
         elif isinstance(packet, Pubrec):
             self._record(identifier, now)
         else:

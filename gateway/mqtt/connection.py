@@ -305,7 +305,7 @@ class Connection(asyncio.Protocol):
                 case Recorded():
                     listener.recorded(event.tokens)
                 case Refused():
-                    listener.refused(event.token, event.reason)
+                    listener.refused(*event)
                 case Connack():
                     self._greeted(event)
                     self._handle(events[position + 1 :])

@@ -26,6 +26,7 @@ class Refused(NamedTuple):
 
     token: int
     reason: int
+    said: str = ""  # the broker's own words
 
 
 class Answered(NamedTuple):

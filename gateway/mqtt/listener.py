@@ -38,8 +38,11 @@ class Listener(Protocol):
         read.
         """
 
-    def refused(self, token: int, reason: int) -> None:
-        """The broker will not take this message: PUBACK or PUBREC of 0x80 or above. It is out of the window."""
+    def refused(self, token: int, reason: int, said: str) -> None:
+        """The broker will not take this message: PUBACK or PUBREC of 0x80 or above. It is out of the window.
+
+        `said` is what the broker says to it, in its own words, on one line; often nothing.
+        """
 
     def writable(self) -> None:
         """There is room again, after the transport had been paused."""

@@ -20,7 +20,7 @@ BATCH = 500
 """Entries rendered and written at once."""
 ANNOUNCEMENT = 1 << 61
 """Tokens from here on are not entries of the outbox."""
-NEVER = {0x90: "rejected", 0x95: "too-big", 0x99: "rejected"}
+NEVER = (0x90, 0x95, 0x99)
 """Refusals that concern one message, for ever: topic name invalid, packet too large, payload format invalid."""
 IDENTIFIERS = 65_000
 """Ids that have packet identifiers of their own in a session that is kept; beyond, an older one must be done with."""
@@ -153,18 +153,19 @@ class Link:
         """QoS 2: the broker has these, and may pass them on once the outbox knows that safely."""
         self._feed.release(tokens, partial(self._release, tokens))
 
-    def refused(self, token: int, reason: int) -> None:
+    def refused(self, token: int, reason: int, said: str) -> None:
         """The broker does not want this one."""
+        words = f"{in_words(reason)}: {said}" if said else in_words(reason)
         if token >= ANNOUNCEMENT:
             self._announcing -= 1
         elif reason in NEVER:
-            self._feed.quarantine([token], NEVER[reason])
+            self._feed.quarantine([token], words)
         else:
             # It concerns all of them (not authorised, quota, out of order): keep them, try another broker.
             # Not at once: what else came with this one has to be heard first.
             self._feed.left([token])
             self.active = False
-            asyncio.get_running_loop().call_soon(self.abandon, f"publish refused: {in_words(reason)}")
+            asyncio.get_running_loop().call_soon(self.abandon, f"publish refused: {words}")
         self.pump()
 
     def writable(self) -> None:

@@ -33,7 +33,7 @@ class Recorder:
         self.records += tokens
         self._happened()
 
-    def refused(self, token: int, reason: int) -> None:
+    def refused(self, token: int, reason: int, said: str) -> None:
         self.refusals.append((token, reason))
         self._happened()
 

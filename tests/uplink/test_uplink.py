@@ -296,8 +296,8 @@ async def test_the_receive_maximum_is_obeyed_even_for_announcements(tmp_path: Pa
         assert readings(broker) == [1, 2, 3]
 
 
-async def test_what_is_too_big_for_the_broker_goes_into_the_ledger(tmp_path: Path) -> None:
-    """One reading that no packet can carry must not stop the others."""
+async def test_what_is_too_big_for_the_broker_is_set_aside(tmp_path: Path) -> None:
+    """One reading that no packet can carry must not stop the others; it can be looked at, with the limit named."""
     async with ScriptedBroker() as broker:
         broker.maximum_packet_size = 200
         async with rig(tmp_path, endpoint(broker)) as it:
@@ -305,20 +305,15 @@ async def test_what_is_too_big_for_the_broker_goes_into_the_ledger(tmp_path: Pat
             it.outbox.put("boiler", {"n": 2, "text": "x" * 300})
             it.put(1)
             await it.empty()
-            assert (it.uplink.account.delivered, it.uplink.account.lost) == (2, 1)
-            await it.outbox.flush()
-            (loss,) = await it.outbox._writer.submit(it.outbox._store.ledger)
-            assert (loss.uplink, loss.stream, loss.first_seq, loss.count, loss.reason) == (
-                "cloud",
-                "boiler",
-                2,
-                1,
-                "too-big",
-            )
+            account = it.uplink.account
+            assert (account.delivered, account.lost, account.quarantined) == (2, 0, 1)
+            (aside,) = await it.outbox.quarantined()
+            assert (aside.uplink, aside.reading.seq) == ("cloud", 2)
+            assert aside.reason.endswith("bytes; this broker takes at most 200")
         assert readings(broker) == [1, 3]
 
 
-async def test_what_a_broker_refuses_for_ever_goes_into_the_ledger(tmp_path: Path) -> None:
+async def test_what_a_broker_refuses_for_ever_is_set_aside(tmp_path: Path) -> None:
     """PUBACK 0x99, payload format invalid, concerns that reading alone."""
 
     def reason(packet: Publish) -> int:
@@ -329,7 +324,7 @@ async def test_what_a_broker_refuses_for_ever_goes_into_the_ledger(tmp_path: Pat
         async with rig(tmp_path, endpoint(broker)) as it:
             it.put(9)
             await it.empty()
-            assert (it.uplink.account.delivered, it.uplink.account.lost) == (8, 1)
+            assert (it.uplink.account.delivered, it.uplink.account.quarantined) == (8, 1)
 
 
 async def test_not_authorised_is_no_reason_to_throw_readings_away(tmp_path: Path) -> None:
