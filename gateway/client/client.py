@@ -193,7 +193,7 @@ class Client(ClientOptions):
         return await self._incoming.call(wanted, callback)
 
     async def unsubscribe(self, filter: str) -> None:  # noqa: A002
-        """Call no callback any more for this filter; iterators over it go on."""
+        """Call no callback any more for this filter; iterators over it go on. What is on its way is passed over."""
         check_filter(filter)
         self._raise_unless_open()
         await self._incoming.hang_up(filter)

@@ -108,6 +108,7 @@ class Incoming:
     def __init__(self, limit: int, on_message: Callable[[Message], object] | None, logger: Any) -> None:
         self.brake = Brake(limit, self._resume)
         self.unclaimed = 0  # messages that nobody wanted
+        self._leaving = 0  # filters that the broker has not yet let go: what still comes for them is no surprise
         self._logger = logger
         self._routes = Routes()
         self._otherwise = None if on_message is None else self._guarded(on_message, "on_message")
@@ -149,10 +150,8 @@ class Incoming:
         if takes:
             for take in takes:
                 take(message)
-        elif self._otherwise is not None:
-            self._otherwise(message)
         else:
-            self.unclaimed += 1
+            self._fallback(message)
 
     # ---- callbacks
 
@@ -184,7 +183,7 @@ class Incoming:
     def _fallback(self, message: Message) -> None:
         if self._otherwise is not None:
             self._otherwise(message)
-        else:
+        elif not self._leaving:
             self.unclaimed += 1
 
     async def _carry(self, inbox: Inbox, callback: Callable[[Message], Any]) -> None:
@@ -266,7 +265,11 @@ class Incoming:
 
     async def _unsubscribe(self, filter: str) -> None:  # noqa: A002
         if self._uplink is not None:
-            await self._uplink.unsubscribe([filter])
+            self._leaving += 1
+            try:
+                await self._uplink.unsubscribe([filter])
+            finally:
+                self._leaving -= 1
 
     def _resume(self) -> None:
         if self._uplink is not None:

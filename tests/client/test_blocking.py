@@ -350,7 +350,7 @@ def test_a_forked_child_is_told(make: Make) -> None:
 FORGETFUL = """
 import sys
 from gateway import BlockingClient
-client = BlockingClient(sys.argv[1].open()
+client = BlockingClient(sys.argv[1]).open()
 for n in range(int(sys.argv[2])):
     client.publish("a", str(n))
 """
