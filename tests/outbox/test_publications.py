@@ -394,6 +394,25 @@ async def test_what_is_recorded_is_what_a_crash_would_not_take_back(tmp_path: Pa
         assert feed.recorded == ids[3]
 
 
+async def test_who_waits_for_the_card_to_know_is_told(tmp_path: Path) -> None:
+    """With every identifier used up and every message delivered, the card is told at once, and the rest flows."""
+    window = 50
+    async with Outbox(tmp_path / "o.db", ["client"], commit_interval=3600.0) as outbox:
+        feed = outbox.follow("client")
+        got: list[int] = []
+
+        def pump() -> None:
+            while ids := ids_of(feed.take(20, upto=feed.recorded + window)):
+                got.extend(ids)
+                feed.acknowledged(ids)
+
+        feed.on_ready(pump)
+        ids = list(outbox.accept_many([message(n) for n in range(500)]))
+        await until(lambda: feed.account.waiting == 0)
+        assert got == ids
+        assert outbox.commits <= 12
+
+
 async def test_the_quarantine_on_the_card(tmp_path: Path) -> None:
     """Set aside with reason and time, over a restart; tried again by its own uplink only; or discarded."""
     path = tmp_path / "o.db"
