@@ -17,7 +17,7 @@ from gateway.client.options import Broker, ClientOptions
 from gateway.client.taking import BlockingMessages
 from gateway.mqtt import Message, Network, Tls, Will
 from gateway.mqtt.options import Authentication
-from gateway.outbox import OutboxError, OutboxFull, OutboxInUse
+from gateway.outbox import Loss, OutboxError, OutboxFull, OutboxInUse, Quarantined
 from gateway.reading import Publication
 from gateway.uplink import BrokerState, Credentials
 
@@ -38,6 +38,7 @@ __all__ = [
     "Delivery",
     "Event",
     "Events",
+    "Loss",
     "Message",
     "Messages",
     "Network",
@@ -48,6 +49,7 @@ __all__ = [
     "OutboxInUse",
     "Outcome",
     "Publication",
+    "Quarantined",
     "Reconnecting",
     "Status",
     "SubscriptionRefused",

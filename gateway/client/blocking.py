@@ -8,7 +8,7 @@ import concurrent.futures
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -23,7 +23,7 @@ from gateway.client.intake import Payload
 from gateway.client.options import ClientOptions
 from gateway.client.taking import BlockingMessages
 from gateway.mqtt import Message
-from gateway.outbox import Loss, OutboxFull
+from gateway.outbox import Loss, OutboxFull, Quarantined
 from gateway.reading import Publication
 
 T = TypeVar("T")
@@ -232,6 +232,18 @@ class BlockingClient(ClientOptions):
     def ledger(self) -> list[Loss]:
         """Return what was given up and why; with a store, also in earlier runs."""
         return self._call(self._client.ledger)
+
+    def quarantined(self) -> list[Quarantined]:
+        """Return what was set aside because no broker takes it, oldest first; with a store, also in earlier runs."""
+        return self._call(self._client.quarantined)
+
+    def retry(self, ids: Collection[int] | None = None) -> int:
+        """Publish again what was set aside, all of it or these ids, with new ids; return how many that is."""
+        return self._call(lambda: self._client.retry(ids))
+
+    def discard(self, ids: Collection[int] | None = None) -> int:
+        """Put what was set aside, all of it or these ids, into the ledger; return how many that is."""
+        return self._call(lambda: self._client.discard(ids))
 
     # ---- on the client's thread
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from gateway.client.options import ClientOptions
 from gateway.client.telling import Telling
 from gateway.mqtt import Limits, Message
 from gateway.mqtt.topics import check_filter
-from gateway.outbox import Feed, Loss, Outbox
+from gateway.outbox import Feed, Loss, Outbox, Quarantined
 from gateway.uplink import BrokerState, Publications, Uplink
 
 NAME = "client"
@@ -240,6 +240,21 @@ class Client(ClientOptions):
         """Return what was given up and why; with a store, also in earlier runs."""
         self._raise_unless_open()
         return await self._outbox.ledger()
+
+    async def quarantined(self) -> list[Quarantined]:
+        """Return what was set aside because no broker takes it, oldest first; with a store, also in earlier runs."""
+        self._raise_unless_open()
+        return await self._outbox.quarantined()
+
+    async def retry(self, ids: Collection[int] | None = None) -> int:
+        """Publish again what was set aside, all of it or these ids, with new ids; return how many that is."""
+        self._raise_unless_open()
+        return await self._outbox.retry(ids)
+
+    async def discard(self, ids: Collection[int] | None = None) -> int:
+        """Put what was set aside, all of it or these ids, into the ledger; return how many that is."""
+        self._raise_unless_open()
+        return await self._outbox.discard(ids)
 
     async def close(self, timeout: float = CLOSING) -> None:
         """Deliver what can be within `timeout` seconds, say goodbye, and close.

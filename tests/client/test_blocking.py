@@ -63,6 +63,22 @@ def test_a_message_is_delivered(make: Make, beside: Beside, tmp_path: Path, qos:
     assert len(beside.broker.disconnects) == 1
 
 
+def test_what_is_set_aside_can_be_sent_again_or_given_up(make: Make, beside: Beside) -> None:
+    """A message that no broker takes is visible, and can be re-played or put into the ledger."""
+    beside.broker.puback_reason = lambda packet: 0x99
+    with make() as client:
+        assert client.publish("a", b"1").wait(5) == client.publish("a", b"2").wait(5) == "rejected"
+        first, second = client.quarantined()
+        assert client.discard([first.reading.id]) == 1
+        beside.broker.puback_reason = lambda packet: 0
+        assert client.retry() == 1
+        assert client.flush(5)
+        assert client.quarantined() == []
+        assert [loss.count for loss in client.ledger()] == [1]
+    assert beside.broker.published[-1][1] == b"2"
+    assert second.reason
+
+
 def test_it_waits_for_no_broker(make: Make, beside: Beside) -> None:
     """Opening and publishing do not block without a broker; `wait` and `flush` say that it is still pending."""
     beside.run(beside.broker.stop())

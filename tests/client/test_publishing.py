@@ -164,6 +164,13 @@ async def test_poison_is_rejected_and_the_rest_flows(make: Make, broker: Scripte
             outcomes = [await delivery for delivery in deliveries]
         assert outcomes == ["acknowledged"] * 7 + ["rejected"] + ["acknowledged"] * 12
         assert deliveries[7].reason == "poison"
+        (aside,) = await client.quarantined()
+        assert (aside.reading.id, aside.reason) == (deliveries[7].id, "poison")
+        broker.hang_up_on = lambda packet: False
+        assert await client.retry([aside.reading.id]) == 1
+        assert await client.flush(5)
+        assert (client.status.delivered, client.status.quarantined) == (20, 0)
+    assert broker.published[-1][1] == b"7"
 
 
 async def test_a_full_client_refuses(make: Make) -> None:
