@@ -102,11 +102,13 @@ class InFlight:
     # -- identifiers
 
     def _free(self, identifiers: Sequence[int]) -> bool:
-        return (
-            self.once.none_of(identifiers)
-            and self.twice.none_of(identifiers)
-            and (not self._taken or self._taken.isdisjoint(identifiers))
-        )
+        if self.twice or self._taken:
+            return (
+                self.twice.none_of(identifiers)
+                and self._taken.isdisjoint(identifiers)
+                and self.once.none_of(identifiers)
+            )
+        return self.once.none_of(identifiers)
 
     def identifiers(self, count: int) -> Sequence[int]:
         """Return the next `count` free identifiers that are no functions of a token. Raises ValueError if too few."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from struct import pack
 
 from gateway.mqtt.codec import decode, encode
@@ -32,7 +33,10 @@ class Receiving:
         self._level = level
         self._hold = options.hold_received
         self._remembers = remembers  # what is received is forgotten only when the owner confirms it
-        self._maximum = options.receive_maximum if level >= 5 else 1 << 17
+        self._maximum = options.receive_maximum
+        # Messages that may still come before our first answer. Later ones are not counted: mosquitto 2.0 sends all of
+        # its queue as soon as anything is acknowledged, and there are no more than 65535 identifiers anyhow.
+        self._left = self._maximum if level >= 5 else inf
         self._most_aliases = options.topic_alias_maximum
         self._topics: dict[bytes, str] = {}
         self._numbers: dict[bytes, int] = {}  # subscription identifiers, by the properties that hold nothing else
@@ -40,8 +44,6 @@ class Receiving:
         self._owed: list[int] = []  # answers, as words of four bytes
         self._longer: list[bytes] = []  # answers that take more
         self._unconfirmed: dict[int, int] = {}  # the answer that waits for the owner, by identifier
-        self._open_once = 0  # QoS 1 messages of this connection without our answer
-        self._open_twice: set[int] = set()  # QoS 2 identifiers of this connection without our PUBCOMP
 
     def take(self, first: int, body: bytes) -> Message | None:
         """Return the message of a PUBLISH, or None if it is not to be told. Raises ProtocolError."""
@@ -111,31 +113,27 @@ class Receiving:
 
     def _answerable(self, message: Message) -> Message | None:
         """Note what a message of QoS 1 or 2 is owed, and return it unless it was told before."""
-        packet_id = message.packet_id
+        packet_id, twice = message.packet_id, message.qos == 2
         if self.leaving:
             return None
-        twice = message.qos == 2
-        if twice:
-            self._open_twice.add(packet_id)
-        elif packet_id not in self._unconfirmed:
-            self._open_once += 1
-        if self._open_once + len(self._open_twice) > self._maximum:
-            words = f"more than {self._maximum} messages that are not acknowledged yet"
+        self._left -= 1
+        if self._left < 0:
+            words = f"more than {self._maximum} messages without an answer to any"
             raise ProtocolError(words, reason=RECEIVE_MAXIMUM_EXCEEDED)
         again = twice and packet_id in self.received
         if twice:
             self.received.add(packet_id)
+        answer = (PUBREC if twice else PUBACK) | packet_id
         if not self._hold or (again and packet_id not in self._unconfirmed):
-            self._owed.append((PUBREC if twice else PUBACK) | packet_id)
+            self._owed.append(answer)
         elif not again:
-            self._unconfirmed[packet_id] = (PUBREC if twice else PUBACK) | packet_id
+            self._unconfirmed[packet_id] = answer
         return None if again else message
 
     def released(self, packet: Pubrel) -> Forgotten | None:
         """Take a PUBREL: the broker is done with this message, and so are we."""
         packet_id = packet.packet_id
         if packet_id not in self.received:
-            self._open_twice.discard(packet_id)
             if self._level >= 5:
                 self._longer.append(encode(Pubcomp(packet_id, NOT_FOUND), self._level))
             else:
@@ -146,7 +144,6 @@ class Receiving:
         if self._remembers:
             self._unconfirmed[packet_id] = PUBCOMP | packet_id
             return Forgotten(packet_id)
-        self._open_twice.discard(packet_id)
         self._owed.append(PUBCOMP | packet_id)
         return None
 
@@ -159,24 +156,18 @@ class Receiving:
         """Return the answers that were held for these; those that wait for none are passed over."""
         waiting = self._unconfirmed
         words = [waiting.pop(packet_id) for packet_id in packet_ids if packet_id in waiting]
-        for word in words:
-            if word < PUBREC:
-                self._open_once -= 1
-            elif word >= PUBCOMP:
-                self._open_twice.discard(word & 0xFFFF)
-        return _packets(words)
+        return self._packets(words)
 
     def replies(self) -> bytes:
         """Return what the packets received so far are owed, once."""
         if not self._owed and not self._longer:
             return b""
-        data = b"".join((_packets(self._owed), *self._longer))
+        data = b"".join((self._packets(self._owed), *self._longer))
         self._owed.clear()
         self._longer.clear()
-        if not self._hold:
-            self._open_once = 0
         return data
 
-
-def _packets(words: list[int]) -> bytes:
-    return pack(f">{len(words)}I", *words)
+    def _packets(self, words: list[int]) -> bytes:
+        if words:
+            self._left = inf
+        return pack(f">{len(words)}I", *words)

@@ -28,6 +28,7 @@ class Sending:
         self.in_flight = in_flight
         self._level = level
         self._wanted_aliases = options.topic_aliases
+        self._nothing = b"\0" if level >= 5 else b""  # no properties, as they are written
         self._limits = Limits()
         self._body = LARGEST_VARINT  # bytes of a packet after its length, at most
         self._aliases_allowed = 0
@@ -57,14 +58,14 @@ class Sending:
             raise ValueError(f"QoS {qos} is more than the broker's {self._limits.maximum_qos}")
         if retain and not self._limits.retain_available:
             raise ValueError("the broker retains no messages")
-        said = self._said(properties)
+        said = self._said(properties) if properties else b""
         first = 0x30 | (dup and qos > 0) << 3 | qos << 1 | retain
         tokens = [token for _, _, token in batch]
         identifiers = self.in_flight.assign(tokens) if qos else ()
         if self._aliases_allowed:
             data = self._aliased(batch, first, identifiers, said)
         else:
-            tail = said if self._level < 5 else varint(len(said)) + said
+            tail = varint(len(said)) + said if said else self._nothing
             data = self._plain(batch, first, identifiers, tail)
         if qos:
             self.in_flight.sent(identifiers, tokens, now, qos)
@@ -81,13 +82,12 @@ class Sending:
     def fits(self, topic: bytes, payload: bytes, properties: Properties | None) -> bool:
         """Return whether the broker takes a message of this size at QoS 1 or 2. Raises ValueError."""
         size = 4 + len(topic) + len(payload)
-        if self._level >= 5:
-            said = self._said(properties)
-            size += len(varint(len(said))) + len(said)
+        said = self._said(properties) if properties else b""
+        size += len(varint(len(said))) + len(said) if said else len(self._nothing)
         return size <= self._body and 0 < len(topic) <= LONGEST_FIELD
 
-    def _said(self, properties: Properties | None) -> bytes:
-        if not properties or self._level < 5:
+    def _said(self, properties: Properties) -> bytes:
+        if self._level < 5:
             return b""
         for name in _NOT_OURS:
             if name in properties:
@@ -105,15 +105,15 @@ class Sending:
                 size = len(field) + after + len(payload)
                 parts += (headers.get(size) or self._header(first, size), field, tail, payload)
             return b"".join(parts)
-        # Identifier and properties, which follow each other, are written as one number.
-        after, shift, number = 2 + len(tail), 8 * len(tail), int.from_bytes(tail, "big")
+        after = 2 + len(tail)
         for identifier, (topic, payload, _) in zip(identifiers, batch, strict=True):
             field = fields.get(topic) or self._topic(topic)
             size = len(field) + after + len(payload)
             parts += (
                 headers.get(size) or self._header(first, size),
                 field,
-                (identifier << shift | number).to_bytes(after, "big"),
+                identifier.to_bytes(2, "big"),
+                tail,
                 payload,
             )
         return b"".join(parts)

@@ -178,7 +178,7 @@ def test_nothing_is_taken_after_our_goodbye() -> None:
 @pytest.mark.parametrize("hold", [False, True])
 @pytest.mark.parametrize("qos", [1, 2])
 def test_the_receive_maximum_is_kept(qos: int, hold: bool) -> None:
-    """A broker that sends more than was allowed without an answer breaks the protocol; up to it, it does not."""
+    """A broker that begins with more than was allowed without an answer breaks the protocol; up to it, it does not."""
     made = session(receive_maximum=3, hold_received=hold)
     assert len(come(made, *(message(n, qos) for n in (1, 2, 3)), Publish("t", b""))) == 4
     (error,) = come(made, message(4, qos))
@@ -186,17 +186,13 @@ def test_the_receive_maximum_is_kept(qos: int, hold: bool) -> None:
     assert error.reason == 0x93
 
 
-@pytest.mark.parametrize("hold", [False, True])
-def test_an_answer_makes_room_again(hold: bool) -> None:
-    """Whatever has been answered to the end counts no more."""
-    made = session(receive_maximum=2, hold_received=hold)
-    for round_ in range(20):
-        once, twice = 2 * round_ + 1, 2 * round_ + 2
-        assert len(come(made, message(once, 1), message(twice, 2))) == 2
-        assert len(owed(made) + owed(made, made.receiving.confirm([once, twice]))) == 2
-        assert come(made, message(twice, 2, dup=True)) == []
-        assert come(made, Pubrel(twice)) == []
-        made.replies()
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_broker_that_loses_count_is_borne(qos: int) -> None:
+    """mosquitto 2.0 sends its whole queue once anything is acknowledged; to hang up on it would never end."""
+    made = session(receive_maximum=3, hold_received=True)
+    come(made, message(1, qos), message(2, qos), message(3, qos))
+    assert made.receiving.confirm([1])
+    assert len(come(made, *(message(n, qos) for n in range(4, 1000)))) == 996
 
 
 def test_messages_of_an_earlier_connection_do_not_count() -> None:
