@@ -47,36 +47,37 @@ class Receiving:
 
     def take(self, first: int, body: bytes) -> Message | None:
         """Return the message of a PUBLISH, or None if it is not to be told. Raises ProtocolError."""
-        qos = first >> 1 & 3
-        topic, packet_id, start = None, 0, 0
-        properties: Properties = {}
-        if len(body) > 4:
-            # A plain one with a topic that has come before needs no codec. The key holds the length of the topic as
-            # well, so a body that ends in the middle of it is not found.
-            start = 2 + (body[0] << 8 | body[1])
-            topic = self._topics.get(body[:start])
-            if topic is not None:
-                if qos:
-                    packet_id = int.from_bytes(body[start : start + 2], "big")
-                    start += 2
-                if self._level >= 5:
-                    said = body[start : start + 1 + (body[start] if start < len(body) else 0)]
-                    start += len(said) or 1
-                    if said != b"\0":
-                        number = self._numbers.get(said)
-                        if number is None:
-                            topic = None
-                        else:
-                            properties = {"subscription_identifiers": [number]}
-                if start > len(body) or (qos and not packet_id):
-                    topic = None
-        if topic is None or qos == 3:
-            message = self._decoded(first, body)
-        else:
-            message = Message(topic, body[start:], qos, first & 1 == 1, first & 8 == 8, properties, packet_id)
-        if not qos:
-            return None if self.leaving else message
-        return self._answerable(message)
+        message = self._recognised(first, body) or self._decoded(first, body)
+        if message.qos:
+            return self._answerable(message)
+        return None if self.leaving else message
+
+    def _recognised(self, first: int, body: bytes) -> Message | None:
+        """Read one whose topic and properties have come before, without the codec; None: only the codec can tell."""
+        qos, packet_id, properties = first >> 1 & 3, 0, Properties()
+        if len(body) < 5 or qos == 3:
+            return None
+        # The keys hold their length as well, so that what ends in the middle of it is not found.
+        start = 2 + (body[0] << 8 | body[1])
+        topic = self._topics.get(body[:start])
+        if topic is None:
+            return None
+        if qos:
+            packet_id = int.from_bytes(body[start : start + 2], "big")
+            start += 2
+        if self._level >= 5 and start < len(body):
+            length = body[start]
+            start += 1 + length
+            if length:
+                number = self._numbers.get(body[start - 1 - length : start])
+                if number is None:
+                    return None
+                properties = {"subscription_identifiers": [number]}
+        elif self._level >= 5:
+            return None
+        if start > len(body) or (qos and not packet_id):
+            return None
+        return Message(topic, body[start:], qos, first & 1 == 1, first & 8 == 8, properties, packet_id)
 
     def _decoded(self, first: int, body: bytes) -> Message:
         packet = decode(first, body, self._level)
