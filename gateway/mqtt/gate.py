@@ -16,6 +16,10 @@ class Gate:
         """Take charge of a transport that reads."""
         self._transport = transport
 
+    def is_shut(self, reason: str) -> bool:
+        """Return whether this is one of the reasons not to read."""
+        return reason in self._reasons
+
     def shut(self, reason: str) -> None:
         """Stop reading for this reason."""
         if not self._reasons and self._transport is not None:

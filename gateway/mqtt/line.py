@@ -88,6 +88,8 @@ class Line:
 
     def hold(self, on: bool) -> None:
         """Read nothing while `on`; deadlines wait."""
+        if on == self.gate.is_shut("hold"):
+            return
         if on:
             self._watch.deaf()
             self.gate.shut("hold")

@@ -184,7 +184,8 @@ async def test_a_link_that_is_held_reads_nothing(broker: ScriptedBroker, recorde
     broker.deliver = True
     link = await dial(broker, recorder, ack_timeout=QUICK, keep_alive=0.05)
     await link.subscribe([("a", 1)])
-    link.hold(True)
+    for _ in range(3):
+        link.hold(True)
     link.publish(batch(3))
     broker.publish(Publish("a", b"x", 1))
     asking = asyncio.ensure_future(link.unsubscribe(["b"]))
