@@ -35,7 +35,7 @@ CLOSING = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a client is doing. The law: taken in = delivered + waiting + lost + quarantined."""
+    """What a client is doing. The law: taken in = delivered + waiting + lost; some of those lost are set aside."""
 
     broker: str | None  # over which messages go now; an insecure one says so
     protocol: str | None  # "3.1" | "3.1.1" | "5"

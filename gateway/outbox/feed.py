@@ -236,6 +236,6 @@ class Feed:
             self._logger.warning(f"{self._follower.name}: readings in the ledger", reason=reason, readings=count)
 
     def _set_aside(self, readings: Sequence[Reading], reason: str) -> None:
-        count = self._log.set_aside(self._follower, readings, reason, self._times.utc())
+        count = self._log.set_aside(self._follower, readings, reason, self._times.utc(), self._times.wall)
         if count:
             self._logger.warning(f"{self._follower.name}: readings in quarantine", reason=reason, readings=count)

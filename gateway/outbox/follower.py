@@ -23,12 +23,12 @@ class Page:
 
 @dataclass(slots=True)
 class Account:
-    """What became of the readings of one uplink: taken in = delivered + waiting + lost + quarantined."""
+    """What became of the readings of one uplink: taken in = delivered + waiting + lost."""
 
     delivered: int = 0
     waiting: int = 0
     lost: int = 0
-    quarantined: int = 0
+    quarantined: int = 0  # of those lost, how many are set aside and could be tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Follower:
 
     def __init__(self, name: str, epoch: int, claim: Claim, waiting: int = 0, quarantined: int = 0) -> None:
         self.name = name
-        self.account = Account(waiting=waiting, quarantined=quarantined)
+        self.account = Account(waiting=waiting, lost=quarantined, quarantined=quarantined)
         self.acked = Ranges(claim.acked)
         self.todo = Ranges(self.acked.gaps(0, END))
         self.released: set[int] = set()
@@ -172,18 +172,15 @@ class Follower:
         """Say whether a broker may have seen it on an earlier link, or in an earlier run."""
         return one < self.horizon or one in self._again
 
-    def give_up(self, start: int, end: int, reason: str, *, aside: bool = False) -> int:
-        """Give up all ids in [start, end), or set them `aside`, and return how many were waiting."""
+    def give_up(self, start: int, end: int, reason: str) -> int:
+        """Give up all ids in [start, end), and return how many were waiting."""
         fresh = [one for a, b in self.acked.gaps(start, end) for one in range(a, b)]
         if fresh:
             self.todo.remove(start, end)
             self.acked.add(start, end)
             self.released.difference_update(fresh)
             self.account.waiting -= len(fresh)
-            if aside:
-                self.account.quarantined += len(fresh)
-            else:
-                self.account.lost += len(fresh)
+            self.account.lost += len(fresh)
             if self._fates and self._fates[-1][1] == reason:
                 self._fates[-1][0].extend(fresh)
             else:

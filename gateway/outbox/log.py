@@ -144,26 +144,38 @@ class Log:
         self._done_with(lost)
         return len(lost)
 
-    def set_aside(self, follower: Follower, readings: Sequence[Reading], reason: str, now: float) -> int:
-        """Put what `follower` still has of these readings into the quarantine; return how many. `now` is UTC."""
-        aside = [reading for reading in readings if follower.give_up(reading.id, reading.id + 1, reason, aside=True)]
+    def set_aside(
+        self,
+        follower: Follower,
+        readings: Sequence[Reading],
+        reason: str,
+        now: float,
+        wall: Callable[[Reading], float],
+    ) -> int:
+        """Put what `follower` still has of these readings into the quarantine, and their seq into the ledger.
+
+        Returns how many that is. `reason` begins with the ledger's word, and may go on after a colon; `now` is UTC.
+        """
+        aside = [reading for reading in readings if follower.give_up(reading.id, reading.id + 1, reason)]
         self.quarantine.entries += [Quarantined(follower.name, reading, reason, now) for reading in aside]
+        follower.account.quarantined += len(aside)
+        self._enter(follower.name, aside, reason.partition(":")[0], wall)
         self._done_with(aside)
         if not self.has_card and len(self.quarantine.entries) > SET_ASIDE:
-            self.discard(self.quarantine.entries[:-SET_ASIDE], lambda reading: now)
+            self.discard(self.quarantine.entries[:-SET_ASIDE])
         return len(aside)
 
-    def discard(self, entries: Sequence[Quarantined], wall: Callable[[Reading], float]) -> None:
-        """Out of the quarantine, into the ledger."""
+    def discard(self, entries: Sequence[Quarantined]) -> None:
+        """Out of the quarantine; that they are lost is in the ledger already."""
         self._let_go(entries)
         for entry in entries:
-            account = self.followers[entry.uplink].account
-            account.quarantined -= 1
-            account.lost += 1
-            self._enter(entry.uplink, [entry.reading], entry.reason, wall)
+            self.followers[entry.uplink].account.quarantined -= 1
 
     def retry(self, entries: Sequence[Quarantined], boot: float, wall: Callable[[Reading], float]) -> None:
-        """Out of the quarantine, and in again as the newest, with the time at which it was measured."""
+        """Out of the quarantine, and in again as the newest, with the time at which it was measured.
+
+        The ledger goes on to explain the seq that was never delivered; the new one is a reading like any other.
+        """
         self._let_go(entries)
         for uplink, reading, _, _ in entries:
             time = None if isinstance(reading.values, Publication) else wall(reading)
@@ -172,6 +184,7 @@ class Log:
             for follower in self.followers.values():
                 if follower.name == uplink:
                     follower.account.quarantined -= 1
+                    follower.account.lost -= 1
                 else:
                     follower.account.waiting -= 1
                     follower.pass_over(one)

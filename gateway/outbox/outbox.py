@@ -240,7 +240,7 @@ class Outbox:
     async def discard(self, ids: Collection[int] | None = None) -> int:
         """Put what was set aside, all of it or these ids, into the ledger; return how many that is."""
         entries = await self._aside(ids)
-        self._log.discard(entries, self._times.wall)
+        self._log.discard(entries)
         self._on_progress()
         return len(entries)
 

@@ -45,7 +45,8 @@ class Fitting:
             verdict = judge(self._profile, topic, len(payload), batch.qos, batch.retain)
             if verdict.refused is not None:
                 self._say(f"a message is set aside: {verdict.refused}")
-                self._feed.quarantine([token], verdict.refused)
+                word = "too-big" if verdict.refused.startswith(("payload", "packet")) else "rejected"
+                self._feed.quarantine([token], f"{word}: {verdict.refused}")
                 continue
             if verdict.downgraded is not None:
                 self.downgraded += 1

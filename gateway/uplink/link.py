@@ -235,7 +235,7 @@ class Link:
                 self.connection.publish(messages, qos, retain, properties)
         except ValueError as error:  # what MQTT cannot carry; none of them was sent
             if len(messages) == 1:
-                self._feed.quarantine([messages[0][2]], str(error))
+                self._feed.quarantine([messages[0][2]], f"rejected: {error}")
                 return
             for message in messages:
                 self._publish(Batch([message], qos, retain, properties))

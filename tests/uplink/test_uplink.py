@@ -306,10 +306,13 @@ async def test_what_is_too_big_for_the_broker_is_set_aside(tmp_path: Path) -> No
             it.put(1)
             await it.empty()
             account = it.uplink.account
-            assert (account.delivered, account.lost, account.quarantined) == (2, 0, 1)
+            assert (account.delivered, account.lost, account.quarantined) == (2, 1, 1)
             (aside,) = await it.outbox.quarantined()
             assert (aside.uplink, aside.reading.seq) == ("cloud", 2)
             assert aside.reason.endswith("bytes; this broker takes at most 200")
+            await it.outbox.flush()
+            (loss,) = await it.outbox.ledger()
+            assert (loss.first_seq, loss.count, loss.reason) == (2, 1, "too-big")
         assert readings(broker) == [1, 3]
 
 
