@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import paho.mqtt.client as paho
 import pytest
@@ -27,7 +28,7 @@ KILLS = 100  # for each protocol
 class Nursery:
     """A process that forks publishers quickly; see `publisher`."""
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.matrix.publisher"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         return self
