@@ -242,7 +242,7 @@ class BlockingClient(ClientOptions):
         return self._call(lambda: self._client.retry(ids))
 
     def discard(self, ids: Collection[int] | None = None) -> int:
-        """Put what was set aside, all of it or these ids, into the ledger; return how many that is."""
+        """Give up what was set aside, all of it or these ids; return how many that is."""
         return self._call(lambda: self._client.discard(ids))
 
     # ---- on the client's thread

@@ -252,7 +252,7 @@ class Client(ClientOptions):
         return await self._outbox.retry(ids)
 
     async def discard(self, ids: Collection[int] | None = None) -> int:
-        """Put what was set aside, all of it or these ids, into the ledger; return how many that is."""
+        """Give up what was set aside, all of it or these ids; return how many that is."""
         self._raise_unless_open()
         return await self._outbox.discard(ids)
 
