@@ -25,6 +25,8 @@ LEAD = 0.25
 """Part of the interval by which a transaction begins earlier, at most, so that it is over in time."""
 SHED = 1 << 16
 """Bytes that are given up at once, at least, when the outbox is full."""
+AGING = 1.0
+"""Seconds between two looks for what is too old, at least, while nothing else is written."""
 
 
 class Committer:
@@ -69,6 +71,9 @@ class Committer:
         self._full, self._reason = False, "full"
         self._failing = False
         self._closed = False
+        self._aging: asyncio.TimerHandle | None = None
+        if bounds.max_age is not None:
+            self._look_for_age(0.0)  # at what an earlier run has left
 
     def schedule(self) -> None:
         """Arrange for the next transaction, after something was put in or has met its end. Once for many readings."""
@@ -149,8 +154,9 @@ class Committer:
     async def close(self) -> None:
         """Begin no further transaction, and close the file."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._aging):
+            if timer is not None:
+                timer.cancel()
         self._over.set()
         self._next_over.set()
         self._writer.submit(self._store.close)
@@ -245,10 +251,24 @@ class Committer:
                 page, _ = await self._writer.submit(read)
                 gone += self._bounds.give_up_of(follower, page.readings, "count", count)
             if self._bounds.max_age is not None:
-                gone += self._bounds.give_up_too_old(await self._writer.submit(partial(self._store.oldest, 1)))
+                oldest = await self._writer.submit(partial(self._store.oldest, 1))
+                gone += self._bounds.give_up_too_old(oldest)
+                self._look_for_age(max(AGING, self._bounds.too_old_in(oldest)))
         if gone:
             self._bounds.tell()
             self._last = float("-inf")  # it is due now
+
+    def _look_for_age(self, wait: float) -> None:
+        """See to it that there is a transaction in `wait` seconds, after which what is too old is given up."""
+        if self._aging is not None:
+            self._aging.cancel()
+        self._aging = None if self._closed else self._loop.call_later(wait, self._on_age)
+
+    def _on_age(self) -> None:
+        self._aging = None
+        self._log.noted = True
+        self._last = float("-inf")  # it is due now
+        self.schedule()
 
     async def _shed(self, size: int) -> int:
         """Give up the oldest `size` bytes; what is with a broker only if there is nothing else."""
