@@ -67,15 +67,11 @@ def started() -> Clock:
 # ---- ours
 
 
-MOSQUITTO_BREAKS = {"receive_maximum": 65_535}
-"""mosquitto 2.0.11 sends a backlog without regard to a smaller one; our client hangs up on a broker that does."""
-
-
 def options(task: Task) -> dict[str, object]:
     """Return how both faces of our client are made."""
     from gateway import Tls
 
-    return {"store": task.store, "window": WINDOW, "tls": Tls(ca=task.ca) if task.ca else None, **MOSQUITTO_BREAKS}
+    return {"store": task.store, "window": WINDOW, "tls": Tls(ca=task.ca) if task.ca else None}
 
 
 def client(task: Task) -> None:

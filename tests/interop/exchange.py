@@ -22,7 +22,7 @@ PAYLOADS = [
 
 def client(way: Way, protocol: str, **more: Any) -> Client:
     """Return our client, which goes this way with this protocol."""
-    options = {"client_id": "ours", "tls": way.tls, "username": way.username, "password": way.password}
+    options = {"tls": way.tls, "username": way.username, "password": way.password}
     return Client(way.url, protocol=protocol, **{**options, **more})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from typing import Any, NamedTuple, Self
 
 import paho.mqtt.client as paho
@@ -28,16 +29,17 @@ class Heard(NamedTuple):
 class Peer:
     """One connected paho-mqtt client; `async with` connects and disconnects it."""
 
-    def __init__(self, way: Way, protocol: str, client_id: str = "peer", *, clean: bool = True) -> None:
+    def __init__(self, way: Way, protocol: str, client_id: str | None = None, *, clean: bool = True) -> None:
         """Prepare a client that goes this way with this protocol: "3.1", "3.1.1" or "5".
 
-        With `clean` False the broker keeps its session; not with 5.
+        With `clean` False the broker keeps its session; not with 5. Without a client id it gets one of its own:
+        RabbitMQ deletes the queue of a client that is gone a little later, and then that of its successor.
         """
         self._way = way
         transport = "websockets" if way.scheme.startswith("ws") else "tcp"
         client = self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=client_id,
+            client_id=client_id or f"peer-{uuid.uuid4().hex[:8]}",
             clean_session=None if protocol == "5" else clean,
             protocol=PROTOCOLS[protocol],
             transport=transport,

@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
-from gateway import Outcome
+from gateway import Message, Outcome
 from tests.interop.brokers import EveryListener
 from tests.interop.exchange import client, exchange
 from tests.interop.peer import PATIENCE, Peer
 
 pytestmark = pytest.mark.system
+BACKLOG = 5000  # messages
 
 
 @pytest.mark.parametrize("protocol", ["3.1", "3.1.1", "5"])
@@ -57,3 +58,28 @@ async def test_the_client_outlives_a_restart(mosquitto: EveryListener) -> None:
         async with asyncio.timeout(PATIENCE):
             assert await waiting == Outcome.ACKNOWLEDGED
             assert (await anext(messages)).payload == b"written to nobody"
+
+
+@pytest.mark.parametrize("receive_maximum", [10, 1000])
+async def test_a_backlog_arrives_once_though_mosquitto_sends_too_much_of_it(
+    mosquitto: EveryListener, receive_maximum: int
+) -> None:
+    """mosquitto 2.0.11 exceeds the receive maximum as it empties a queue; all of it arrives, in order and once."""
+    way, topic = mosquitto.ways["tcp"], f"backlog/{receive_maximum}"
+    mine = {"client_id": f"reader-{receive_maximum}", "clean_start": False, "receive_maximum": receive_maximum}
+    async with client(way, "5", **mine) as ours:
+        await ours.subscribe(topic, qos=1)
+    async with client(way, "5") as writer:
+        for n in range(BACKLOG):
+            await writer.publish(topic, b"%d" % n)
+        assert await writer.flush(PATIENCE)
+    heard, done = [], asyncio.Event()
+
+    def take(message: Message) -> None:
+        heard.append(int(message.payload))
+        if len(heard) == BACKLOG:
+            done.set()
+
+    async with client(way, "5", on_message=take, **mine), asyncio.timeout(PATIENCE):
+        await done.wait()
+    assert heard == list(range(BACKLOG))
