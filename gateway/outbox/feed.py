@@ -81,6 +81,10 @@ class Feed:
             self._press()
         return readings
 
+    def age(self, reading: Reading) -> float:
+        """Return for how many seconds it has been in the outbox, by the clock as it is known now."""
+        return max(0.0, self._times.refresh() + self._times.offset - self._times.wall(reading))
+
     @property
     def oldest(self) -> int | None:
         """The lowest id that has not met its end; None if there is none."""

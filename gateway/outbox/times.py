@@ -40,9 +40,14 @@ class Times:
         """Return seconds since boot."""
         return self._clock.boot()
 
+    @property
+    def offset(self) -> float:
+        """From seconds since boot to UTC, as the clock was read last."""
+        return self._offset
+
     def utc(self) -> float:
         """Return UTC in seconds, as the clock was read last."""
-        return self._clock.boot() + self._offset
+        return self._clock.boot() + self.offset
 
     def refresh(self) -> float:
         """Read the clock, so that `wall` tells the time as it is known now, and return seconds since boot."""

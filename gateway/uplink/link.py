@@ -67,11 +67,12 @@ class Link:
         self._pumping = False
         self._fitting: Fitting
         self._written: set[int] = set()  # ids sent at QoS 0 before the link has proven itself: they prove nothing
-        self._to_confirm: list[Message] = []
+        self._to_confirm: list[int] = []  # packet identifiers of what has come in
+        self._noting = False  # of these, one belongs to QoS 2, and the outbox has to know first
         self._announcements: dict[str, Publication] = {}
         self._announced = 0  # tokens given out beyond ANNOUNCEMENT
         self._announcing = 0  # of these, not yet acknowledged
-        self._later: asyncio.TimerHandle | None = None  # when the broker's rate allows more
+        self._later: asyncio.TimerHandle | None = None  # when more may be sent: by the broker's rate, or to a suspect
         self._steady: asyncio.TimerHandle | None = None
 
     async def open(self, options: Options, received: set[int] | None = None) -> None:
@@ -176,11 +177,13 @@ class Link:
         """A message for a subscription: it is confirmed once the observer has it, and the outbox its identifier."""
         self._observer.received(message)
         if self._persistent and message.qos:
-            if not self._to_confirm:
-                asyncio.get_running_loop().call_soon(self._confirm)
-            self._to_confirm.append(message)
+            self._confirm_soon(message.packet_id, noted=message.qos == 2)
         if not self._observer.roomy():
             self.connection.hold(True)
+
+    def forgotten(self, packet_id: int) -> None:
+        """The broker will use this identifier for another message, once it knows that the outbox has forgotten it."""
+        self._confirm_soon(packet_id, noted=True)
 
     def lost(self, error: ConnectionLost) -> None:
         """The link is gone."""
@@ -195,13 +198,20 @@ class Link:
         if self._suspicion.aroused:
             window = self._suspicion.window(room + len(self.connection.in_flight))
             room = min(room, window - len(self.connection.in_flight))
+            if (wait := self.since + self._suspicion.calm - asyncio.get_running_loop().time()) > 0:
+                room = 0
+                self._pump_in(wait)
         if self._fitting.pace is not None and room > 0:
             now = asyncio.get_running_loop().time()
             allowed = self._fitting.pace.allowance(now)
-            if allowed <= 0 and self._later is None:
-                self._later = asyncio.get_running_loop().call_later(self._fitting.pace.wait(now), self._resume)
+            if allowed <= 0:
+                self._pump_in(self._fitting.pace.wait(now))
             room = min(room, allowed)
         return room
+
+    def _pump_in(self, wait: float) -> None:
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(wait, self._resume)
 
     def _resume(self) -> None:
         self._later = None
@@ -244,14 +254,20 @@ class Link:
         if not self.gone.is_set():
             self.connection.release(tokens)
 
+    def _confirm_soon(self, packet_id: int, *, noted: bool) -> None:
+        if not self._to_confirm:
+            asyncio.get_running_loop().call_soon(self._confirm)
+        self._to_confirm.append(packet_id)
+        self._noting = self._noting or noted
+
     def _confirm(self) -> None:
-        messages, self._to_confirm = self._to_confirm, []
-        confirm = partial(self._confirmed, [message.packet_id for message in messages])
-        if any(message.qos == 2 for message in messages):
+        identifiers, self._to_confirm = self._to_confirm, []
+        noting, self._noting = self._noting, False
+        if noting:
             session = {**self._feed.session, "received": sorted(self.connection.received_ids)}
-            self._feed.remember(session, confirm)
+            self._feed.remember(session, partial(self._confirmed, identifiers))
         else:
-            confirm()
+            self._confirmed(identifiers)
 
     def _confirmed(self, identifiers: list[int]) -> None:
         if not self.gone.is_set():
@@ -287,9 +303,13 @@ class Link:
             batch = self._fitting.announcement(publication)
             if batch is None:
                 continue
+            token = ANNOUNCEMENT + self._announced + 1
+            if not self.connection.accepts(token):
+                self._announcements[topic] = publication  # after the next acknowledgement
+                return
             self._announced += 1
             self._announcing += 1
-            message = (topic.encode(), publication.payload, ANNOUNCEMENT + self._announced)
+            message = (topic.encode(), publication.payload, token)
             self.connection.publish([message], batch.qos, batch.retain, batch.properties)
 
 

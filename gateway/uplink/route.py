@@ -53,7 +53,11 @@ class Readings:
 
 
 class Publications:
-    """Messages that a program has published, which bring everything with them."""
+    """Messages that a program has published, which bring everything with them.
+
+    One with a message expiry interval has aged while it waited: what is left of the interval is sent with it, and when
+    nothing is left, the message goes into the ledger (MQTT 5, section 3.3.2.3.3, asks the same of a broker).
+    """
 
     def batches(self, entries: Sequence[Reading], feed: Feed) -> list[Batch]:
         """Put what has QoS, retain and properties in common together. See `Route.batches`."""
@@ -64,6 +68,12 @@ class Publications:
             publication = entry.values
             assert isinstance(publication, Publication)  # noqa: S101 - a client's outbox holds nothing else
             topic, payload, qos, retain, properties = publication
+            if properties is not None and "message_expiry_interval" in properties:
+                left = properties["message_expiry_interval"] - int(feed.age(entry))
+                if left <= 0:
+                    feed.rejected([entry.id], "too-old")
+                    continue
+                properties = {**properties, "message_expiry_interval": left}
             if (qos, retain, properties) != kind:
                 kind = (qos, retain, properties)
                 messages = []

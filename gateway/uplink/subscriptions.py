@@ -18,6 +18,7 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Subscription, int | None]] = {}  # granted, or to be asked for; and its number
+        self._given_up: set[str] = set()  # while nobody could be told
         self._connection: Connection | None = None
         self._linked = asyncio.Event()
 
@@ -32,12 +33,13 @@ class Subscriptions:
         """Unsubscribe, at once where there is no link; return the broker's reasons (none before MQTT 5)."""
         for name in filters:
             self._known.pop(name, None)
-        if self._connection is None:
-            return [0] * len(filters)
-        try:
-            return await self._connection.unsubscribe(list(filters))
-        except ConnectionLost:
-            return [0] * len(filters)  # the next link does not ask for them
+        if self._connection is not None:
+            try:
+                return await self._connection.unsubscribe(list(filters))
+            except ConnectionLost:
+                pass
+        self._given_up.update(filters)
+        return [0] * len(filters)
 
     async def renew(self, connection: Connection, known: bool) -> dict[str, int]:
         """Use this link from now on, and ask for everything again unless the broker has it.
@@ -46,6 +48,9 @@ class Subscriptions:
         """
         self._connection = connection
         refused: dict[str, int] = {}
+        given_up, self._given_up = self._given_up - self._known.keys(), set()
+        if known and given_up:
+            await connection.unsubscribe(sorted(given_up))
         if not known:
             for some, identifier in _portions(list(self._known.values())):
                 answers = await connection.subscribe(some, _understood(connection, identifier))

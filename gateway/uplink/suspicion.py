@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+ELSEWHERE = frozenset({0x89, 0x8B, 0x8D, 0x8E, 0x96, 0x97, 0x98, 0x9C, 0x9D, 0x9F, 0xA0})
+"""Codes of DISCONNECT that speak of the broker, or of this client, and of no message."""
+CALM = (0.2, 5.0)
+"""Seconds that a link has to hold, at least and at most, before a suspect goes out on it alone."""
+DOUBTFUL = 3
+"""Times that a message has to be alone in flight, where brokers also go away by themselves."""
+
 
 class Suspicion:
     """Isolates a poisonous message within three losses, and lets everything else pass.
@@ -12,23 +19,40 @@ class Suspicion:
     each acknowledgement, as of one message; what is in flight at a second loss is suspected more, and goes out one by
     one. The suspect that is alone in flight when the broker hangs up once more is the one. An acknowledgement clears a
     suspect; when none is left, the window is the usual one again.
+
+    Links also end for other reasons. So, before a suspect goes out alone, a link has to hold without it for longer
+    than the one before has lived with it: if it does not, it was no message. And after a broker that could not be
+    reached in between, once is not enough.
     """
 
     def __init__(self) -> None:
         self._suspects: set[int] = set()
         self._losses = 0
         self._grown = 1
+        self._calm = 0.0
+        self._alone = 0  # losses at which one suspect was alone in flight
+        self._doubtful = False
 
     @property
     def aroused(self) -> bool:
         """Whether anything is suspected."""
         return self._losses > 0
 
+    @property
+    def hardened(self) -> bool:
+        """Whether the same messages were in flight at two losses."""
+        return self._losses > 1
+
+    @property
+    def calm(self) -> float:
+        """For how many seconds the next link has to hold before anything goes out."""
+        return self._calm if self.hardened else 0.0
+
     def window(self, usual: int) -> int:
         """Return how many messages may be in flight."""
         if not self._losses:
             return usual
-        return 1 if self._losses > 1 else min(usual, self._grown)
+        return 1 if self.hardened else min(usual, self._grown)
 
     def acknowledged(self, ids: Iterable[int]) -> None:
         """Clear what a broker has taken."""
@@ -40,19 +64,36 @@ class Suspicion:
         self._suspects.difference_update(taken)
         # Oldest first: a suspect that is older than what was taken has found another end.
         if not self._suspects or max(taken, default=0) > newest:
-            self._losses = 0
+            self.acquit()
 
-    def lost(self, in_flight: Iterable[int]) -> int | None:
-        """Take note that a broker hung up with these in flight; return the poisonous one, once it is certain."""
+    def unreachable(self) -> None:
+        """Take note that the broker that hung up could not be reached: it may have been about to go away anyway."""
+        self._doubtful = self.aroused
+
+    def acquit(self) -> None:
+        """Suspect nothing: links are lost for other reasons."""
+        self._suspects = set()
+        self._losses = self._alone = 0
+        self._doubtful = False
+
+    def lost(self, in_flight: Iterable[int], lived: float) -> int | None:
+        """Take note that a broker hung up after `lived` seconds; return the poisonous message, once it is certain."""
         victims = set(in_flight)
-        if not victims:
-            return None
         common = victims & self._suspects
-        if self._losses > 1 and len(victims) == 1 and common:
-            self._losses = 0
-            self._suspects = set()
-            return victims.pop()
-        self._losses = self._losses + 1 if common else 1
-        self._suspects = common or victims
+        if not victims:
+            self.acquit()
+            return None
+        if not common:
+            self.acquit()
+            self._suspects = victims
+        elif self.hardened and len(victims) == 1:
+            self._alone += 1
+            if self._alone >= (DOUBTFUL if self._doubtful else 1):
+                self.acquit()
+                return victims.pop()
+        else:
+            self._suspects = common
+        self._losses += 1
         self._grown = 1
+        self._calm = max(CALM[0], min(CALM[1], 2 * lived))
         return None

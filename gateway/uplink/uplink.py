@@ -21,7 +21,7 @@ from gateway.uplink.link import Link
 from gateway.uplink.observer import Nobody, Observer
 from gateway.uplink.route import Route
 from gateway.uplink.subscriptions import Subscriptions
-from gateway.uplink.suspicion import Suspicion
+from gateway.uplink.suspicion import ELSEWHERE, Suspicion
 
 PROBE = 5.0
 """Seconds between signs of life asked of a better broker before it is trusted."""
@@ -61,6 +61,7 @@ class Uplink:
         self._observer = observer or Nobody()
         self._logger = logger or structlog.get_logger()
         self._suspicion = Suspicion()
+        self._hung_up: int | None = None  # the broker that did so last
         self._fights = [Fight() for _ in self._brokers]
         self._subscriptions = Subscriptions()
         self._said: dict[int, str] = {}  # why a broker cannot be used, as it was last logged
@@ -294,13 +295,16 @@ class Uplink:
         error = link.error
         why = link.why
         by_broker = error is not None and error.by_broker
-        if self._fights[link.index].lost(now - link.since, error.reason if error else None, by_broker):
+        poison = self._suspect(link, now - link.since)
+        repeated = poison is not None or self._suspicion.hardened  # it may be a message, and need not be a rival
+        reason = error.reason if error else None
+        if self._fights[link.index].lost(now - link.since, reason, by_broker and not repeated):
             identity = link.connection.limits.client_id
             why = f'{why}; another client uses the client id "{identity}": give each its own'
         self._away[link.index] = why
         self._logger.warning(f"{self.name}: lost {link.broker}: {why}", waiting=self.account.waiting)
         self._observer.lost(str(link.broker), why)
-        if by_broker and (poison := self._suspicion.lost(link.in_flight)) is not None:
+        if poison is not None:
             self._logger.error(f"{self.name}: brokers hang up on one message; it is set aside", id=poison)
             self._feed.quarantine([poison], "poison")
         if error is not None:
@@ -308,8 +312,19 @@ class Uplink:
         if better is None:
             self._tell_reconnecting(why)
 
+    def _suspect(self, link: Link, lived: float) -> int | None:
+        """Return the message on which brokers hang up, once it is certain."""
+        error = link.error
+        if error is None or not error.by_broker or error.reason in ELSEWHERE:
+            self._suspicion.acquit()
+            return None
+        self._hung_up = link.index
+        return self._suspicion.lost(link.in_flight, lived)
+
     def _failed(self, index: int, why: str) -> None:
         self._hunt.failed(index, self._loop.time())
+        if index == self._hung_up:
+            self._suspicion.unreachable()
         self._away[index] = why
         if self._said.get(index) != why:
             self._said[index] = why

@@ -30,7 +30,7 @@ def play(count: int, window: int, poison: set[int], lost_acks: bool) -> tuple[li
         taken += good
         todo = todo[len(good) :]
         losses += 1
-        found = suspicion.lost(message for message in sent if message not in good)
+        found = suspicion.lost([message for message in sent if message not in good], 0.1)
         if found is not None:
             aside.append(found)
             todo.remove(found)
@@ -54,7 +54,7 @@ def test_a_network_that_comes_and_goes_blames_nobody() -> None:
     suspicion = Suspicion()
     for first in range(1, 1000, 10):
         sent = list(range(first, first + 10))
-        assert suspicion.lost(sent) is None
+        assert suspicion.lost(sent, 1.0) is None
         suspicion.acknowledged(sent[:1])
         suspicion.acknowledged(sent[1:])
         assert not suspicion.aroused
@@ -63,7 +63,7 @@ def test_a_network_that_comes_and_goes_blames_nobody() -> None:
 def test_the_window_grows_again_after_one_loss() -> None:
     """One loss costs a slow start, and not the throughput."""
     suspicion = Suspicion()
-    suspicion.lost(range(1, 101))
+    suspicion.lost(range(1, 101), 1.0)
     sizes = []
     at = 1
     while suspicion.aroused:
@@ -78,8 +78,38 @@ def test_the_window_grows_again_after_one_loss() -> None:
 def test_suspects_that_are_gone_are_forgotten() -> None:
     """What was dropped meanwhile does not keep the window small for ever."""
     suspicion = Suspicion()
-    suspicion.lost([1, 2, 3])
-    suspicion.lost([1, 2, 3])
+    suspicion.lost([1, 2, 3], 0.1)
+    suspicion.lost([1, 2, 3], 0.1)
     assert suspicion.window(1000) == 1
     suspicion.acknowledged([4])
     assert suspicion.window(1000) == 1000
+
+
+def test_links_that_end_without_a_suspect_acquit_it() -> None:
+    """Before a suspect goes out alone, the link has to outlive the one before; one that does not was no message's."""
+    suspicion = Suspicion()
+    for _ in range(50):  # a broker that lets no link live for longer than two seconds, and acknowledges nothing
+        assert suspicion.lost([1, 2, 3], 2.0) is None
+        assert suspicion.lost([1], 2.0) is None
+        assert suspicion.calm == 4.0
+        assert suspicion.lost([], 2.0) is None
+        assert not suspicion.aroused
+
+
+def test_a_broker_that_goes_away_by_itself_makes_it_doubtful() -> None:
+    """What was alone in flight when a broker went away is blamed only if that happens again and again."""
+    suspicion = Suspicion()
+    found = []
+    for _ in range(5):
+        found.append(suspicion.lost([1], 0.1))
+        suspicion.unreachable()
+    assert found == [None, None, None, None, 1]
+
+
+def test_a_long_life_is_not_waited_for_in_full() -> None:
+    """However long a link has lived, the next is watched for a few seconds."""
+    suspicion = Suspicion()
+    suspicion.lost([1], 3600.0)
+    assert suspicion.calm == 0.0, "the first loss may be anything"
+    suspicion.lost([1], 3600.0)
+    assert suspicion.calm == 5.0

@@ -1,0 +1,42 @@
+"""How entries of the outbox become messages."""
+
+from __future__ import annotations
+
+from gateway.clock import Clock
+from gateway.outbox import Outbox
+from gateway.reading import Publication
+from gateway.uplink import Publications
+
+
+async def test_an_expiry_interval_runs_while_the_message_waits() -> None:
+    """A receiver gets a message with what is left of its life, and never one that has none; the ledger says so."""
+    now = 1000.0
+    async with Outbox(None, ["client"], clock=Clock(lambda: now, lambda: now + 1.7e9, "boot")) as outbox:
+        feed = outbox.follow("client")
+        for interval in (5, 60, 5):
+            outbox.accept(Publication("a", b"x", 1, False, {"message_expiry_interval": interval}))
+        outbox.accept(Publication("a", b"y"))
+        now += 10.0
+        batches = Publications().batches(feed.take(9), feed)
+        assert [(batch.properties, len(batch.messages)) for batch in batches] == [
+            ({"message_expiry_interval": 50}, 1),
+            (None, 1),
+        ]
+        assert [(loss.count, loss.reason) for loss in await outbox.ledger()] == [(1, "too-old"), (1, "too-old")]
+        assert (feed.account.waiting, feed.account.lost) == (2, 2)
+
+
+async def test_messages_that_have_much_in_common_go_together_and_in_order() -> None:
+    """Nothing overtakes: a batch ends where QoS, retain or properties change."""
+    kinds = [(1, False, None), (1, False, None), (0, False, None), (1, False, None), (1, True, None)]
+    async with Outbox(None, ["client"]) as outbox:
+        feed = outbox.follow("client")
+        for number, (qos, retain, properties) in enumerate(kinds):
+            outbox.accept(Publication("a", b"%d" % number, qos, retain, properties))
+        batches = Publications().batches(feed.take(9), feed)
+        assert [(batch.qos, batch.retain, [payload for _, payload, _ in batch.messages]) for batch in batches] == [
+            (1, False, [b"0", b"1"]),
+            (0, False, [b"2"]),
+            (1, False, [b"3"]),
+            (1, True, [b"4"]),
+        ]
