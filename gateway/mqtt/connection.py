@@ -283,7 +283,9 @@ class Connection(asyncio.Protocol):
         if not self._welcome.done():
             kind: Kind = "tls" if isinstance(exc, ssl.SSLError) else "closed"
             self._welcome.set_exception(ConnectError(f"{why}, without an answer to CONNECT", kind=kind))
-        self._lose(ConnectionLost(why, by_broker=True))
+        # What the network has to say (no route, timed out) is not the broker's doing.
+        by_broker = not isinstance(exc, OSError) or isinstance(exc, (ConnectionError, ssl.SSLError))
+        self._lose(ConnectionLost(why, by_broker=by_broker))
         self._gone.set_result(None)
 
     # -- events
