@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from gateway import registry
 from gateway.config import load
 from gateway.formats import FORMATS
 from gateway.reading import EPOCH_SHIFT, Reading
+from tests.system.harness import Mosquitto, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -70,9 +73,22 @@ async def test_the_adapter_of_thirty_lines_works(tmp_path: Path, monkeypatch: py
     assert list(point) == [registry.GROUP]
 
 
-@pytest.mark.parametrize("name", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
-def test_no_link_leads_nowhere(name: str) -> None:
-    """Every relative link of the documents is a file or folder of the repository."""
-    path = ROOT / name
+@pytest.mark.system
+def test_the_client_of_ten_lines_delivers(tmp_path: Path) -> None:
+    """The example publishes durably, at a real broker, in ten lines, and prints what its comment says."""
+    source = block("python", "import Client")
+    assert len([line for line in source.splitlines() if line]) <= 10
+    with Mosquitto(tmp_path) as broker:
+        here = source.replace(":1883", f":{broker.port}").replace(":1884", f":{free_port()}")
+        run = subprocess.run(
+            [sys.executable, "-c", here], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+        )
+    assert f"# {run.stdout.strip()}" in source
+    assert (tmp_path / "messages.db").exists()
+
+
+def test_no_link_of_the_readme_leads_nowhere() -> None:
+    """Every relative link is a file or folder of the repository."""
+    path = ROOT / "README.md"
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
