@@ -45,6 +45,7 @@ class Status:
     lost: int  # in this run; the ledger says which
     quarantined: int
     unclaimed: int  # messages that came and nobody wanted
+    downgraded: int  # messages that were sent with less QoS, or not retained, because the broker has no more
     limits: Limits | None  # what the broker allows, and the client id and keep-alive in force
 
 
@@ -233,6 +234,7 @@ class Client(ClientOptions):
             account.lost,
             account.quarantined,
             self._incoming.unclaimed,
+            self._uplink.downgraded,
             self._uplink.link.connection.limits if self._uplink.link else None,
         )
 

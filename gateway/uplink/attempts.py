@@ -86,7 +86,7 @@ class Attempts:
                 if inspect.isawaitable(found):
                     found = await found
         except Exception as error:
-            raise ConnectError(f"no credentials: {error or type(error).__name__}", kind="refused") from error
+            raise ConnectError(f"no credentials: {str(error) or type(error).__name__}", kind="refused") from error
         return replace(broker.options, username=found.username, password=found.password)
 
     def _fitted(self, broker: Broker, options: Options) -> Options:

@@ -16,13 +16,21 @@ from gateway.uplink.route import Batch
 class Fitting:
     """Judges batches by the broker's profile and what its CONNACK said."""
 
-    def __init__(self, profile: Profile, connection: Connection, feed: Feed, say: Callable[[str], None]) -> None:
-        """`say` is given, once for each kind, what is sent with less than was asked."""
+    def __init__(
+        self,
+        profile: Profile,
+        connection: Connection,
+        feed: Feed,
+        *,
+        say: Callable[[str], None],
+        on_downgraded: Callable[[], None],
+    ) -> None:
+        """`say` is told what is not sent, or with less than was asked; `on_downgraded` is called for the latter."""
         self._profile = effective(profile, connection.limits)
         self._connection = connection
         self._feed = feed
         self._say = say
-        self.downgraded = 0
+        self._on_downgraded = on_downgraded
         rated = profile.messages_per_second is not None or profile.bytes_per_second is not None
         self.pace = Pace(profile.messages_per_second, profile.bytes_per_second) if rated else None
 
@@ -49,7 +57,7 @@ class Fitting:
                 self._feed.quarantine([token], f"{word}: {verdict.refused}")
                 continue
             if verdict.downgraded is not None:
-                self.downgraded += 1
+                self._on_downgraded()
                 self._say(verdict.downgraded)
             if not fitted or (fitted[-1].qos, fitted[-1].retain) != (verdict.qos, verdict.retain):
                 fitted.append(Batch([], verdict.qos, verdict.retain, batch.properties))

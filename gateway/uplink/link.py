@@ -45,6 +45,7 @@ class Link:
         suspicion: Suspicion,
         observer: Observer,
         on_proven: Callable[[int], None],
+        on_downgraded: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self.index = index
@@ -61,6 +62,7 @@ class Link:
         self._suspicion = suspicion
         self._observer = observer
         self._on_proven = on_proven
+        self._on_downgraded = on_downgraded
         self._say = say
         self._opened = False
         self._proven = False
@@ -80,7 +82,13 @@ class Link:
         self.connection = await connect(self.broker.address, options, self, received=received)
         self._opened = True
         self.since = asyncio.get_running_loop().time()
-        self._fitting = Fitting(profile(self.broker.profile), self.connection, self._feed, self._say)
+        self._fitting = Fitting(
+            profile(self.broker.profile),
+            self.connection,
+            self._feed,
+            say=self._say,
+            on_downgraded=self._on_downgraded,
+        )
 
     def activate(self) -> None:
         """Send from now on."""

@@ -74,6 +74,8 @@ class Uplink:
         self._leaving: set[Link] = set()  # links that are being left in order
         self._tasks: set[asyncio.Task[None]] = set()
         self._since = 0.0
+        self.downgraded = 0
+        """Messages that were sent with less than was asked, because their broker has no more."""
         self.task: asyncio.Task[None]
         """Runs until the uplink is left; should it end before, that is a bug."""
 
@@ -179,6 +181,7 @@ class Uplink:
             suspicion=self._suspicion,
             observer=self._observer,
             on_proven=self._proven,
+            on_downgraded=self._count_downgraded,
             say=self._say,
         )
         try:
@@ -376,6 +379,9 @@ class Uplink:
         self._hunt.proven(index)
         if self._active is not None and self._loop.time() - self._active.since > PROBE:
             self._fights[index].kept()
+
+    def _count_downgraded(self) -> None:
+        self.downgraded += 1
 
     def _say(self, remark: str) -> None:
         if remark not in self._remarks:
