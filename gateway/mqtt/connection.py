@@ -264,6 +264,7 @@ class Connection(asyncio.Protocol):
         """Take what the broker sent."""
         self._line.came(data)
         self._handle(self._session.receive(data, self._loop.time()))
+        self._line.doze.came(len(data), len(self._in_flight))
 
     def pause_writing(self) -> None:
         """Give no more room: the broker does not read."""
