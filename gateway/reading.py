@@ -11,6 +11,9 @@ Values: TypeAlias = Mapping[str, Value]
 # Names that the payload uses for itself; a device's key of that name is published with a trailing underscore.
 RESERVED = frozenset({"ts", "seq", "epoch", "historical", "time_quality"})
 
+# The stream of the ledger's own entries, published under that name; so no device can have it.
+LEDGER = "ledger"
+
 # A reading's id is its epoch and its place within it, so that no id is ever used twice.
 EPOCH_SHIFT = 40
 

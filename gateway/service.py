@@ -16,6 +16,7 @@ import orjson
 import structlog
 
 from gateway import logs
+from gateway.announce import Again, Announcer, WithLedger
 from gateway.clock import Clock
 from gateway.config import Config
 from gateway.config.models import BrokerSection, UplinkSection
@@ -23,6 +24,7 @@ from gateway.devices import RunningDevice
 from gateway.formats import FORMATS
 from gateway.mqtt import Network, Options, Tls, Will
 from gateway.outbox import Outbox, OutboxError, OutboxInUse
+from gateway.reading import LEDGER
 from gateway.systemd import Notifier
 from gateway.uplink import Broker, Readings, Uplink
 
@@ -55,27 +57,29 @@ async def _serve(config: Config, logger: Any) -> None:
     notifier = Notifier()
     stop = _on_signals(logger)
     try:
-        # Left in the reverse order: the uplinks first, then the outbox.
-        async with _outbox(config, logger) as outbox:  # noqa: SIM117
-            async with AsyncExitStack() as links:
-                uplinks = [_uplink(config, name, section, outbox, logger) for name, section in config.uplinks.items()]
-                for uplink in uplinks:
-                    await links.enter_async_context(uplink)
-                    uplink.retain(_status_topic(config), b"online")
-                devices = _devices(config, outbox, uplinks, logger)
-                watch = _Watch(notifier, outbox, uplinks, devices)
-                notifier.send(READY="1", STATUS=watch.status())
-                logger.info(
-                    "sensor-gateway is running",
-                    id=config.gateway.id,
-                    epoch=outbox.epoch,
-                    devices=len(devices),
-                    uplinks=len(uplinks),
-                )
-                await _until(stop, [device.run() for device in devices], [uplink.task for uplink in uplinks], watch)
-                notifier.send(STOPPING="1", STATUS="stopping: the devices are closed, what is in memory goes out")
-                await asyncio.gather(*(uplink.drained(GRACE) for uplink in uplinks))
-                await outbox.flush()
+        # Left in the reverse order: the uplinks first, the outbox last.
+        async with _outbox(config, logger) as outbox, Announcer(outbox) as announcer, AsyncExitStack() as links:
+            uplinks = [
+                _uplink(config, name, section, outbox, announcer, logger) for name, section in config.uplinks.items()
+            ]
+            for uplink in uplinks:
+                await links.enter_async_context(uplink)
+                uplink.retain(_status_topic(config), b"online")
+            devices = _devices(config, outbox, uplinks, logger)
+            watch = _Watch(notifier, outbox, announcer, uplinks, devices)
+            notifier.send(READY="1", STATUS=watch.status())
+            logger.info(
+                "sensor-gateway is running",
+                id=config.gateway.id,
+                epoch=outbox.epoch,
+                devices=len(devices),
+                uplinks=len(uplinks),
+            )
+            await _until(stop, [device.run() for device in devices], [uplink.task for uplink in uplinks], watch)
+            notifier.send(STOPPING="1", STATUS="stopping: the devices are closed, what is in memory goes out")
+            announcer.flush()
+            await asyncio.gather(*(uplink.drained(GRACE) for uplink in uplinks))
+            await outbox.flush()
         account = {
             uplink.name: {
                 "delivered": uplink.account.delivered,
@@ -114,10 +118,16 @@ class _Watch:
     """Tells the supervisor what is going on, and that it goes on at all."""
 
     def __init__(
-        self, notifier: Notifier, outbox: Outbox, uplinks: Sequence[Uplink], devices: Sequence[RunningDevice]
+        self,
+        notifier: Notifier,
+        outbox: Outbox,
+        announcer: Announcer,
+        uplinks: Sequence[Uplink],
+        devices: Sequence[RunningDevice],
     ) -> None:
         self._notifier = notifier
         self._outbox = outbox
+        self._announcer = announcer
         self._uplinks = uplinks
         self._devices = devices
 
@@ -153,6 +163,7 @@ class _Watch:
                     for uplink in self._uplinks
                 },
                 "outbox": {"commits": self._outbox.commits, "tail": self._outbox.tail, "bytes": self._outbox.used},
+                "ledger": {"announced": self._announcer.announced},
             }
         ).decode()
 
@@ -215,7 +226,9 @@ def _status_topic(config: Config, device: str | None = None) -> str:
     return "/".join(levels)
 
 
-def _uplink(config: Config, name: str, section: UplinkSection, outbox: Outbox, logger: Any) -> Uplink:
+def _uplink(
+    config: Config, name: str, section: UplinkSection, outbox: Outbox, announcer: Announcer, logger: Any
+) -> Uplink:
     will = Will(_status_topic(config), b"offline", qos=1, retain=True)
     identity = _client_id(config, name)
     brokers = [_broker(section, endpoint, identity, will) for endpoint in section.endpoints]
@@ -228,13 +241,18 @@ def _uplink(config: Config, name: str, section: UplinkSection, outbox: Outbox, l
     return Uplink(
         name,
         brokers,
-        Readings(topic, FORMATS[section.format], section.qos),
+        WithLedger(
+            Readings(topic, FORMATS[section.format], section.qos),
+            name,
+            f"{config.gateway.base}/{config.gateway.id}/{LEDGER}",
+        ),
         outbox.follow(name),
         mode=section.mode,
         persistent=section.qos == 2,
         reconnect_min=section.reconnect_min,
         reconnect_max=section.reconnect_max,
         failback=section.failback,
+        observer=Again(announcer, name),
         logger=logger,
     )
 

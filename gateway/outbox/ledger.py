@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 LENGTH = 1000
@@ -45,18 +45,14 @@ class Ledger:
 
     def __init__(self) -> None:
         self.losses: list[Loss] = []
+        self.on_enter: Callable[[Loss], None] = nobody
+        """Called with each loss, once, from the middle of what enters it."""
         self._last: dict[tuple[str, str, int, str], int] = {}  # kind -> index of the last one
 
     def enter(self, loss: Loss) -> None:
         """Add a loss."""
-        at = self._last.get(loss.kind)
-        if at is not None and self.losses[at].last_seq + 1 == loss.first_seq:
-            self.losses[at] = self.losses[at].plus(loss)
-            return
-        if len(self.losses) >= LENGTH:
-            self._shorten()
-        self._last[loss.kind] = len(self.losses)
-        self.losses.append(loss)
+        self._add(loss)
+        self.on_enter(loss)
 
     def take(self) -> list[Loss]:
         """Return all losses, and begin anew."""
@@ -67,7 +63,17 @@ class Ledger:
     def restore(self, losses: Iterable[Loss]) -> None:
         """Put back what was taken."""
         for loss in [*losses, *self.take()]:
-            self.enter(loss)
+            self._add(loss)
+
+    def _add(self, loss: Loss) -> None:
+        at = self._last.get(loss.kind)
+        if at is not None and self.losses[at].last_seq + 1 == loss.first_seq:
+            self.losses[at] = self.losses[at].plus(loss)
+            return
+        if len(self.losses) >= LENGTH:
+            self._shorten()
+        self._last[loss.kind] = len(self.losses)
+        self.losses.append(loss)
 
     def _shorten(self) -> None:
         """Take the older half together by kind: how many they were stays right, where the gaps were is forgotten."""
@@ -79,3 +85,7 @@ class Ledger:
             older[loss.kind] = loss if before is None else before.plus(loss)
         self.losses = [*older.values(), *losses[half:]]
         self._last = {loss.kind: at for at, loss in enumerate(self.losses)}
+
+
+def nobody(_: Loss) -> None:
+    """Be told in place of somebody who is not there."""

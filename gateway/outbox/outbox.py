@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from gateway.outbox.bounds import POLICIES, Bounds
 from gateway.outbox.committer import Committer
 from gateway.outbox.feed import Feed
 from gateway.outbox.keeper import Keeper
-from gateway.outbox.ledger import Loss
+from gateway.outbox.ledger import Loss, nobody
 from gateway.outbox.log import Log, State
 from gateway.outbox.memory import Memory
 from gateway.outbox.quarantine import Quarantined
@@ -221,6 +221,10 @@ class Outbox:
     async def ledger(self) -> list[Loss]:
         """Return what was given up, oldest first."""
         return await self._keeper.ledger()
+
+    def on_loss(self, call: Callable[[Loss], None] | None) -> None:
+        """Have `call` called with each loss as it is entered into the ledger; it must not use the outbox at once."""
+        self._log.ledger.on_enter = call or nobody
 
     async def quarantined(self) -> list[Quarantined]:
         """Return what was set aside, oldest first."""

@@ -1,0 +1,159 @@
+"""The announcer: each loss becomes an entry of a stream of its own, and goes the way of a reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Self
+
+from gateway.formats import FORMATS
+from gateway.outbox import Feed, Loss, Outbox
+from gateway.reading import LEDGER, Reading, Value
+from gateway.uplink import Readings
+from gateway.uplink.observer import Nobody
+from gateway.uplink.route import Batch
+
+EVERY = 1.0
+"""Seconds between two entries about one loss that goes on."""
+REMEMBERED = 1000
+"""Losses of which it is known how far they have gone."""
+
+Kind = tuple[str, str, int, str]
+
+
+class Announcer:
+    """Puts what the outbox enters into its ledger into the outbox as well, once a second while a loss goes on.
+
+    What goes on is told from its beginning, so that an entry says all that the ones before it said. A loss of entries
+    is not told: the next link is, instead, all that is known (`again`). Use as `async with`, inside the outbox.
+    """
+
+    def __init__(self, outbox: Outbox, every: float = EVERY) -> None:
+        self.announced = 0
+        """Entries of this run."""
+        self._outbox = outbox
+        self._every = every
+        self._told: dict[Kind, Loss] = {}  # the newest of each kind, from its beginning
+        self._waiting: dict[Kind, Loss] = {}
+        self._unheard: set[str] = set()  # uplinks that have lost entries
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._outbox.on_loss(self._lost)
+        self._begin(await self._outbox.ledger())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.flush()
+        self._outbox.on_loss(None)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def flush(self) -> None:
+        """Announce what waits, now."""
+        waiting, self._waiting = self._waiting, {}
+        for kind, loss in waiting.items():
+            self._remember(loss)
+            self._outbox.put(LEDGER, _values(self._told[kind]))
+            self.announced += 1
+
+    def again(self, uplink: str) -> None:
+        """Announce all that is known of an uplink's losses again, if entries about them were lost themselves."""
+        if uplink in self._unheard:
+            self._unheard.discard(uplink)
+            self._wait(self._told.pop(kind) for kind in list(self._told) if kind[0] == uplink)
+
+    def _begin(self, ledger: Sequence[Loss]) -> None:
+        """Take up what earlier runs have left; after an unclean end, nobody knows which of it was announced."""
+        for loss in ledger[-REMEMBERED:]:
+            self._remember(loss)
+        before = self._outbox.epoch - 1
+        if any(loss.reason == "crash-window" and loss.epoch == before for loss in ledger):
+            newest = {(loss.uplink, loss.stream, loss.reason): kind for kind, loss in self._told.items()}
+            self._wait(self._told.pop(kind) for kind in newest.values())
+
+    def _lost(self, loss: Loss) -> None:
+        if loss.stream == LEDGER:
+            self._unheard.add(loss.uplink)
+        else:
+            self._wait([loss])
+
+    def _wait(self, losses: Iterable[Loss]) -> None:
+        for loss in losses:
+            waiting = self._waiting.get(loss.kind)
+            self._waiting[loss.kind] = loss if waiting is None else waiting.plus(loss)
+        if self._waiting and self._timer is None:
+            # Not at once: whoever enters a loss is in the middle of something.
+            self._timer = self._loop.call_later(0.0, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = self._loop.call_later(self._every, self._on_timer) if self._waiting else None
+        self.flush()
+
+    def _remember(self, loss: Loss) -> None:
+        told = self._told.pop(loss.kind, None)
+        if told is not None and (loss.first_seq == 0 or told.last_seq + 1 == loss.first_seq):
+            loss = told.plus(loss)
+        elif len(self._told) >= REMEMBERED:
+            del self._told[next(iter(self._told))]
+        self._told[loss.kind] = loss
+
+
+class Again(Nobody):
+    """An uplink's observer: a new link hears again what an older one may have missed."""
+
+    def __init__(self, announcer: Announcer, uplink: str) -> None:
+        self._announcer = announcer
+        self._uplink = uplink
+
+    def connected(self, broker: str, protocol: str, session_present: bool) -> None:
+        """A link is active now."""
+        self._announcer.again(self._uplink)
+
+
+@dataclass(slots=True)
+class WithLedger:
+    """The route of an uplink's readings and, between them, of the ledger's entries: in JSON, at QoS 1 at least.
+
+    An entry about a loss of this uplink also says of which topic: a receiver misses those readings there. The others
+    are for information.
+    """
+
+    readings: Readings
+    uplink: str
+    ledger: str  # the topic
+
+    def batches(self, entries: Sequence[Reading], feed: Feed) -> list[Batch]:
+        """Render. See `Route.batches`."""
+        if not any(entry.stream == LEDGER for entry in entries):
+            return self.readings.batches(entries, feed)
+        own = Readings(lambda _: self.ledger, self._render, max(1, self.readings.qos))
+        return [
+            batch
+            for is_ledger, some in groupby(entries, key=lambda entry: entry.stream == LEDGER)
+            for batch in (own if is_ledger else self.readings).batches(list(some), feed)
+        ]
+
+    def _render(self, entry: Reading, ts: int, historical: bool) -> bytes:
+        values = dict(entry.values)  # type: ignore[arg-type]  # of this stream: never a publication
+        if values.get("uplink") == self.uplink:
+            stream = str(values["stream"])
+            values["topic"] = self.readings.topic("+" if stream == "?" else stream)
+        return FORMATS["json"](entry._replace(values=values), ts, historical)
+
+
+def _values(loss: Loss) -> dict[str, Value]:
+    return {
+        "uplink": loss.uplink,
+        "stream": loss.stream,
+        "stream_epoch": loss.epoch,
+        "first_seq": loss.first_seq,
+        "last_seq": loss.last_seq,
+        "first_time": round(loss.first_time * 1000),
+        "last_time": round(loss.last_time * 1000),
+        "count": loss.count,
+        "reason": loss.reason,
+    }
