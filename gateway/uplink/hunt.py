@@ -32,12 +32,16 @@ class Hunt:
         self._not_before = [float("-inf")] * brokers
         self._equal = mode == "equal"
         self._first = 0  # the broker that comes first
+        self._hint: int | None = None  # the one that another broker has named, until it was tried
+        self._hinted: set[int] = set()  # those that were named since a broker has proven itself
 
     def next(self, now: float, below: int | None = None) -> tuple[int, float]:
         """Return (broker, seconds to wait): the most preferred that may be tried at `now`, else the soonest.
 
         `below` considers only brokers that are preferred to that one.
         """
+        if below is None and self._hint is not None:
+            return self._hint, 0.0
         count = len(self._not_before)
         order = range(count)[:below] if below is not None else [(self._first + n) % count for n in range(count)]
         for index in order:
@@ -53,17 +57,24 @@ class Hunt:
     def failed(self, index: int, now: float) -> None:
         """Note that this broker could not be reached or was lost."""
         self._not_before[index] = now + self._backoffs[index].next()
+        if index == self._hint:
+            self._hint = None
         if self._equal and index == self._first:
             self._first = (index + 1) % len(self._not_before)
 
     def hinted(self, index: int) -> None:
-        """Note that another broker has named this one as the better choice: try it without a pause."""
-        self._not_before[index] = float("-inf")
-        if self._equal:
-            self._first = index
+        """Note that another broker has named this one as the better choice: it is next, without a pause.
+
+        Once, until a broker proves itself: two brokers may name each other.
+        """
+        if index not in self._hinted:
+            self._hinted.add(index)
+            self._hint = index
 
     def proven(self, index: int) -> None:
         """Note that this broker has acknowledged something."""
         self._backoffs[index].reset()
+        self._hint = None
+        self._hinted.clear()
         if self._equal:
             self._first = index

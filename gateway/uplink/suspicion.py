@@ -8,8 +8,8 @@ ELSEWHERE = frozenset({0x89, 0x8B, 0x8D, 0x8E, 0x96, 0x97, 0x98, 0x9C, 0x9D, 0x9
 """Codes of DISCONNECT that speak of the broker, or of this client, and of no message."""
 CALM = (0.2, 5.0)
 """Seconds that a link has to hold, at least and at most, before a suspect goes out on it alone."""
-DOUBTFUL = 3
-"""Times that a message has to be alone in flight, where brokers also go away by themselves."""
+DOUBTFUL = 2
+"""Times that a message has to be alone in flight, where brokers may go away by themselves."""
 
 
 class Suspicion:
@@ -21,8 +21,8 @@ class Suspicion:
     suspect; when none is left, the window is the usual one again.
 
     Links also end for other reasons. So, before a suspect goes out alone, a link has to hold without it for longer
-    than the one before has lived with it: if it does not, it was no message. And after a broker that could not be
-    reached in between, once is not enough.
+    than the one before has lived with it: if it does not, it was no message. And where several brokers hung up, or one
+    could not be reached in between, to be alone once is not enough.
     """
 
     def __init__(self) -> None:
@@ -31,6 +31,7 @@ class Suspicion:
         self._grown = 1
         self._calm = 0.0
         self._alone = 0  # losses at which one suspect was alone in flight
+        self._brokers: set[int] = set()  # that hung up
         self._doubtful = False
 
     @property
@@ -66,17 +67,18 @@ class Suspicion:
         if not self._suspects or max(taken, default=0) > newest:
             self.acquit()
 
-    def unreachable(self) -> None:
-        """Take note that the broker that hung up could not be reached: it may have been about to go away anyway."""
-        self._doubtful = self.aroused
+    def unreachable(self, broker: int) -> None:
+        """Take note that a broker could not be reached: if it had hung up before, it may have been about to go away."""
+        self._doubtful |= broker in self._brokers
 
     def acquit(self) -> None:
         """Suspect nothing: links are lost for other reasons."""
         self._suspects = set()
+        self._brokers = set()
         self._losses = self._alone = 0
         self._doubtful = False
 
-    def lost(self, in_flight: Iterable[int], lived: float) -> int | None:
+    def lost(self, in_flight: Iterable[int], lived: float, broker: int = 0) -> int | None:
         """Take note that a broker hung up after `lived` seconds; return the poisonous message, once it is certain."""
         victims = set(in_flight)
         common = victims & self._suspects
@@ -88,11 +90,12 @@ class Suspicion:
             self._suspects = victims
         elif self.hardened and len(victims) == 1:
             self._alone += 1
-            if self._alone >= (DOUBTFUL if self._doubtful else 1):
+            if self._alone >= (DOUBTFUL if self._doubtful or self._brokers != {broker} else 1):
                 self.acquit()
                 return victims.pop()
         else:
             self._suspects = common
+        self._brokers.add(broker)
         self._losses += 1
         self._grown = 1
         self._calm = max(CALM[0], min(CALM[1], 2 * lived))

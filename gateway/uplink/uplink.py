@@ -61,7 +61,6 @@ class Uplink:
         self._observer = observer or Nobody()
         self._logger = logger or structlog.get_logger()
         self._suspicion = Suspicion()
-        self._hung_up: int | None = None  # the broker that did so last
         self._fights = [Fight() for _ in self._brokers]
         self._subscriptions = Subscriptions()
         self._said: dict[int, str] = {}  # why a broker cannot be used, as it was last logged
@@ -321,13 +320,11 @@ class Uplink:
         if error is None or not error.by_broker or error.reason in ELSEWHERE:
             self._suspicion.acquit()
             return None
-        self._hung_up = link.index
-        return self._suspicion.lost(link.in_flight, lived)
+        return self._suspicion.lost(link.in_flight, lived, link.index)
 
     def _failed(self, index: int, why: str) -> None:
         self._hunt.failed(index, self._loop.time())
-        if index == self._hung_up:
-            self._suspicion.unreachable()
+        self._suspicion.unreachable(index)
         self._away[index] = why
         if self._said.get(index) != why:
             self._said[index] = why

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.backoff import Backoff
-from gateway.uplink.hunt import Hunt
+from gateway.uplink.hunt import Hunt, Mode
 
 
 def longest(low: float, high: float) -> float:
@@ -70,3 +71,29 @@ def test_delays_have_full_jitter_and_a_ceiling(first: float, ceiling: float, att
     highs = [high for _, high in asked]
     assert highs[0] == min(first, ceiling)
     assert all(b == min(ceiling, 2 * a) or b == ceiling for a, b in pairwise(highs))
+
+
+@pytest.mark.parametrize("mode", ["hunt", "equal"])
+def test_a_broker_that_another_one_names_is_next(mode: Mode) -> None:
+    """A hint comes before any order and any pause, once: it may be wrong."""
+    hunt = Hunt(3, 1.0, 10.0, mode=mode, uniform=lambda low, high: high)
+    hunt.failed(2, now=0.0)
+    hunt.failed(0, now=0.0)
+    hunt.hinted(2)
+    assert hunt.next(0.0) == (2, 0.0)
+    assert hunt.next(0.0, below=2) == (1, 0.0), "not where a better one is looked for"
+    hunt.failed(2, now=0.0)
+    assert hunt.next(0.0) == (1, 0.0)
+
+
+def test_brokers_that_name_each_other_are_not_hammered() -> None:
+    """Each hint is followed once, and then the pauses hold again, until something was acknowledged."""
+    hunt = Hunt(2, 1.0, 10.0, uniform=lambda low, high: high)
+    for _ in range(3):
+        index, _ = hunt.next(0.0)
+        hunt.failed(index, now=0.0)
+        hunt.hinted(1 - index)
+    assert hunt.next(0.0)[1] > 0
+    hunt.proven(0)
+    hunt.hinted(1)
+    assert hunt.next(0.0) == (1, 0.0)

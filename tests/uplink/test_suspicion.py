@@ -100,10 +100,26 @@ def test_a_broker_that_goes_away_by_itself_makes_it_doubtful() -> None:
     """What was alone in flight when a broker went away is blamed only if that happens again and again."""
     suspicion = Suspicion()
     found = []
-    for _ in range(5):
-        found.append(suspicion.lost([1], 0.1))
-        suspicion.unreachable()
-    assert found == [None, None, None, None, 1]
+    for _ in range(4):
+        found.append(suspicion.lost([1], 0.1, broker=3))
+        suspicion.unreachable(3)
+    assert found == [None, None, None, 1]
+
+
+def test_another_broker_that_is_away_casts_no_doubt() -> None:
+    """That some other broker cannot be reached says nothing about the one that hangs up."""
+    suspicion = Suspicion()
+    found = []
+    for _ in range(3):
+        found.append(suspicion.lost([1], 0.1, broker=3))
+        suspicion.unreachable(2)
+    assert found == [None, None, 1]
+
+
+def test_brokers_that_go_away_in_turn_make_it_doubtful() -> None:
+    """Where failover goes back and forth, a message has to be alone in flight twice."""
+    suspicion = Suspicion()
+    assert [suspicion.lost([1], 0.1, broker) for broker in (0, 1, 0, 1)] == [None, None, None, 1]
 
 
 def test_a_long_life_is_not_waited_for_in_full() -> None:
