@@ -14,6 +14,7 @@ from rich.console import Console
 
 from gateway.cli.run import DEFAULT_CONFIG, EX_CONFIG
 from gateway.cli.run import main as run_service
+from gateway.cli.verify import verify
 
 app = typer.Typer(
     name="sensor-gateway",
@@ -94,3 +95,6 @@ def demo() -> None:
     from gateway.cli.demo import main as play
 
     raise typer.Exit(play())
+
+
+app.command()(verify)

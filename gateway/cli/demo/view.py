@@ -14,6 +14,7 @@ from rich.text import Text
 from gateway.cli.demo.account import Account
 from gateway.cli.demo.rig import EmbeddedBroker
 from gateway.cli.demo.stage import SAMPLE, Stage
+from gateway.cli.tables import number
 
 MOODS = {"good": "green", "bad": "red", "busy": "yellow"}
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -43,11 +44,6 @@ class View(Protocol):
     def tick(self) -> None:
         """Show how things stand; called about ten times a second."""
         ...
-
-
-def number(value: int) -> str:
-    """Write a count for a person: 12 345."""
-    return f"{value:,}".replace(",", " ")
 
 
 def sparkline(values: list[int], width: int, top: int) -> str:
