@@ -159,7 +159,7 @@ class Committer:
                 timer.cancel()
         self._over.set()
         self._next_over.set()
-        self._writer.submit(self._store.close)
+        self._writer.submit(partial(self._store.close, clean=self._log.oldest() is None))
         if not await self._writer.stop(3.0):
             self._logger.error("the card does not answer; left without closing the outbox")
 

@@ -36,6 +36,7 @@ class Commit:
     aside: list[Quarantined] = field(default_factory=list)
     gone: list[tuple[str, int]] = field(default_factory=list)  # (uplink, id) of what has left the quarantine
     then: list[Callable[[], None]] = field(default_factory=list)  # to be called when it is done
+    streams: dict[str, int] = field(default_factory=dict)  # the highest seq of each below `upto`, where it matters
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ class State:
     claims: dict[str, Claim] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)  # what the user should know of how it was found
+    losses: list[Loss] = field(default_factory=list)  # what opening it has entered into the ledger
 
 
 class Log:
@@ -259,7 +262,8 @@ class Log:
         claims = {name: follower.claim for name, follower in self.followers.items()}
         then, self.urgent = self.urgent, []
         self.dirty = self.noted = False
-        return Commit(readings, self.next_id, claims, floor, self.ledger.take(), *self.quarantine.take(), then)
+        streams = {} if self.durable_first else dict(self._seq)
+        return Commit(readings, self.next_id, claims, floor, self.ledger.take(), *self.quarantine.take(), then, streams)
 
     def finish(self, commit: Commit, blocks: int) -> None:
         """Note that a commit is on the card, which now holds `blocks` blocks."""

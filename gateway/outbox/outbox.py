@@ -68,7 +68,9 @@ class Outbox:
         self._when_full = when_full
         self._clock = clock or Clock()
         self._logger = logger or structlog.get_logger()
-        self._store = Store(path, max_size=max_size, keep_free=keep_free) if path is not None else None
+        self._store = (
+            Store(path, max_size=max_size, keep_free=keep_free, uplinks=self._uplinks) if path is not None else None
+        )
         self._log: Log
         self._times: Times
         self._bounds: Bounds
@@ -128,13 +130,15 @@ class Outbox:
         writer.start()
         _, offset = self._clock.read()
         try:
-            state, epochs = await writer.submit(partial(store.open, self._clock.boot_id, offset))
+            state, epochs = await writer.submit(partial(store.open, self._clock.boot_id, offset, self._interval))
             room = await writer.submit(store.written)
         except BaseException:
             writer.submit(store.close)  # also what an opening that was cancelled has opened by then
             await writer.stop(1.0)
             raise
         self._build(state, epochs, offset)
+        for remark in state.remarks:
+            self._logger.warning(remark)
         if room.limit - room.used < LITTLE:
             self._logger.warning(
                 "the outbox has next to no room, and readings that cannot be sent will go into the ledger: "

@@ -1,10 +1,117 @@
-"""Rows of the ledger: one loss that goes on is one row."""
+"""Rows of the outbox's tables: what is in them, how they are checked, and how they are written."""
 
 from __future__ import annotations
 
 import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
+import orjson
+
+from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
+from gateway.outbox.ranges import END
+from gateway.outbox.times import Epoch
+from gateway.reading import EPOCH_SHIFT
+
+LAST_EPOCH = (END >> EPOCH_SHIFT) - 1
+LOSS = "uplink, stream, epoch, first_seq, last_seq, first_time, last_time, count, reason"
+
+
+class DamagedRow(ValueError):
+    """A row is not what was written."""
+
+
+def block_sum(first: int, last: int, count: int, data: bytes) -> int:
+    """Return the checksum of a block: of its data, and of the ids beside it."""
+    return zlib.crc32(b"%d %d %d" % (first, last, count), zlib.crc32(data))
+
+
+def is_block(first: int, last: int, count: int, crc: int, data: bytes) -> bool:
+    """Say whether a block is what was written, by this version or by one that summed up the data alone."""
+    return crc in (block_sum(first, last, count, data), zlib.crc32(data))
+
+
+class Run(NamedTuple):
+    """A row of `epoch`: one run of the gateway. Times are UTC seconds, `interval` its commit_interval in seconds."""
+
+    id: int
+    boot_id: str
+    offset: float  # from time since boot to UTC
+    started: float
+    interval: float = 0.0
+    streams: str = "{}"  # JSON: the highest seq of each stream that the card knows of
+    ended: float | None = None  # when it stopped in order
+
+    @property
+    def epoch(self) -> Epoch:
+        """What the time of its readings hangs on."""
+        return Epoch(self.id, self.boot_id, self.offset)
+
+    @property
+    def crc(self) -> int:
+        """The checksum of all that; a whole number comes back from a column or a page as one or as a float."""
+        return _sum([float(field) if isinstance(field, int) else field for field in self])
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Insert or update the row."""
+        columns = "id, boot_id, clock_offset, started, interval, streams, ended, crc"
+        db.execute(
+            f"INSERT OR REPLACE INTO epoch ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
+            (*self, self.crc),
+        )
+
+    @classmethod
+    def read(cls, row: Sequence[Any]) -> Run:
+        """Return the run of a row, with the columns of this version or of an earlier one. Raises DamagedRow."""
+        *fields, crc = row if len(row) == 8 else (*row, 0.0, "{}", None, None)
+        run = cls(*fields)
+        if (crc is not None and crc != run.crc) or not 0 < run.id <= LAST_EPOCH:
+            raise DamagedRow(f"epoch {run.id}")
+        return run
+
+
+def runs(db: sqlite3.Connection) -> list[Run]:
+    """Return every run that the card knows of, oldest first. Raises DamagedRow."""
+    columns = "id, boot_id, clock_offset, started, interval, streams, ended, crc"
+    return [Run.read(row) for row in db.execute(f"SELECT {columns} FROM epoch ORDER BY id")]  # noqa: S608 (a constant)
+
+
+def write_claims(db: sqlite3.Connection, claims: Iterable[tuple[str, Claim]]) -> None:
+    """Write what the uplinks have and have not."""
+    rows = [(name, _json(one.acked), _json(one.released), _json(one.session)) for name, one in claims]
+    db.executemany(
+        "INSERT INTO uplink (name, acked, released, session, crc) VALUES (?, ?, ?, ?, ?) ON CONFLICT(name) DO UPDATE "
+        "SET acked = excluded.acked, released = excluded.released, session = excluded.session, crc = excluded.crc",
+        [(*row, _sum(row)) for row in rows],
+    )
+
+
+def read_claim(row: Sequence[Any]) -> tuple[str, Claim]:
+    """Return (uplink, claim) of a row, with the columns of this version or of an earlier one. Raises DamagedRow."""
+    later: list[Any] = ["[]", "{}", None]
+    name, acked, released, session, crc = [*row, *later[len(row) - 2 :]]
+    try:
+        if crc is not None and crc != _sum((name, acked, released, session)):
+            raise DamagedRow(f"uplink {name}")
+        claim = Claim(_ranges(acked), _ranges(released), orjson.loads(session))
+    except (ValueError, TypeError) as error:
+        raise DamagedRow(f"uplink {name}: {error}") from error
+    if not isinstance(claim.session, dict):
+        raise DamagedRow(f"uplink {name}: its session")
+    return name, claim
+
+
+def claims(db: sqlite3.Connection) -> dict[str, Claim]:
+    """Return what the card knows of each uplink. Raises DamagedRow."""
+    return dict(map(read_claim, db.execute("SELECT name, acked, released, session, crc FROM uplink")))
+
+
+def known_end(db: sqlite3.Connection) -> int:
+    """Return one past the highest id that the card knows of, stored or dealt with. Raises DamagedRow."""
+    newest = db.execute("SELECT last_id FROM block ORDER BY first_id DESC LIMIT 1").fetchone()
+    return max([newest[0] + 1 if newest else 0, *(end for claim in claims(db).values() for _, end in claim.acked)])
 
 
 def enter(db: sqlite3.Connection, loss: Loss) -> None:
@@ -21,8 +128,7 @@ def enter(db: sqlite3.Connection, loss: Loss) -> None:
         )
         return
     db.execute(
-        "INSERT INTO ledger (uplink, stream, epoch, first_seq, last_seq, first_time, last_time, count, reason) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO ledger ({LOSS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
         (
             loss.uplink,
             loss.stream,
@@ -35,3 +141,18 @@ def enter(db: sqlite3.Connection, loss: Loss) -> None:
             loss.reason,
         ),
     )
+
+
+def _sum(fields: Sequence[Any]) -> int:
+    return zlib.crc32(orjson.dumps(list(fields)))
+
+
+def _ranges(text: str) -> list[tuple[int, int]]:
+    found = [(start, end) for start, end in orjson.loads(text)]
+    if not all(0 <= start < end <= END for start, end in found):
+        raise DamagedRow("a range")
+    return found
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()

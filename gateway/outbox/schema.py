@@ -53,3 +53,18 @@ def m002_publications(db: Database) -> None:
         not_null={"reason", "time", "data"},
         strict=True,
     )
+
+
+@migrations()
+def m003_endings(db: Database) -> None:
+    """Add what tells an orderly end from any other, and checksums of the rows that everything hangs on."""
+    db.table("epoch").add_column("interval", float, not_null_default=0.0)
+    db.table("epoch").add_column("streams", str, not_null_default="{}")
+    db.table("epoch").add_column("ended", float)
+    db.table("epoch").add_column("crc", int)
+    db.table("uplink").add_column("crc", int)
+
+
+NAMES = tuple(migration.name for migration in migrations.pending(Database(memory=True)))
+"""The migrations that this version knows, in order."""
+TABLES = frozenset({"epoch", "block", "uplink", "ledger", "quarantine"})

@@ -5,31 +5,40 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlite_utils import Database
 
+from gateway.outbox.aside import finish
 from gateway.outbox.block import DamagedBlock, cut, decode, encode
 from gateway.outbox.errors import OutboxError
-from gateway.outbox.follower import Claim, Page
+from gateway.outbox.follower import Page
 from gateway.outbox.ledger import Loss
 from gateway.outbox.lock import lock
 from gateway.outbox.log import Commit, State
+from gateway.outbox.mark import Mark
+from gateway.outbox.mark import read as read_mark
+from gateway.outbox.mark import write as write_mark
+from gateway.outbox.opening import PAGE_SIZE, Damaged, connect, examine, is_damage, is_unreadable
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
-from gateway.outbox.rows import enter
-from gateway.outbox.schema import migrations
+from gateway.outbox.rows import LOSS, DamagedRow, Run, block_sum, enter, is_block, known_end, write_claims
+from gateway.outbox.salvage import salvage
+from gateway.outbox.starting import Begun, begin
 from gateway.outbox.times import Epoch
-from gateway.reading import EPOCH_SHIFT, Reading
+from gateway.reading import Reading
 
-PAGE_SIZE = 1024  # a commit of a few readings writes few bytes
 CHECKPOINT_PAGES = 1000  # the log is at most about as long as this, or a sixteenth of a small max_size
+ATTEMPTS = 4
+"""How often the file is opened, at most: a card that does not give it back is asked again before it is put aside."""
+PAUSE = 0.3
+"""Seconds between these."""
+MARKING = 3600.0
+"""Seconds after which the mark beside the database is brought up to date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +60,24 @@ class Written:
 class Store:
     """The outbox's database. `open` first; every method may raise sqlite3.Error, and then has changed nothing."""
 
-    def __init__(self, path: Path, *, max_size: int, keep_free: int) -> None:
+    def __init__(self, path: Path, *, max_size: int, keep_free: int, uplinks: Sequence[str] = ()) -> None:
+        """`uplinks` are the names in the config: those for whom a loss of all knowledge of them would be a loss."""
         self.path = path
+        self._mark_path = path.with_name(path.name + ".mark")
         self._max_size = max_size
         self._keep_free = keep_free
+        self._uplinks = uplinks
         self._checkpoint = max(32, min(CHECKPOINT_PAGES, max_size // 16 // PAGE_SIZE))
         self._blocks = 0
         self._lock = -1
+        self._run: Run
+        self._marked = 0.0  # when, on the monotonic clock
 
-    def open(self, boot_id: str, offset: float) -> tuple[State, list[Epoch]]:
-        """Lock, open or create, migrate, and begin a new epoch. Raises OutboxError."""
+    def open(self, boot_id: str, offset: float, interval: float = 0.0) -> tuple[State, list[Epoch]]:
+        """Lock, open or create, migrate, and begin a new epoch. `interval` is the commit_interval in seconds.
+
+        A damaged or foreign file is put aside, and what is readable of it goes on. Raises OutboxError.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = lock(self.path.with_name(self.path.name + ".lock"))
@@ -69,25 +86,71 @@ class Store:
         except OSError as error:
             raise OutboxError(f"cannot open the outbox {self.path}: {error.strerror}") from error
         try:
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            self._configure()
-            migrations.apply(Database(self._db))
-            self._check()
-            return self._begin_epoch(boot_id, offset)
-        except sqlite3.Error as error:
+            begun = self._begin(boot_id, offset, interval)
+            self._blocks = begun.state.blocks = self._db.execute("SELECT count(*) FROM block").fetchone()[0]
+            begun.state.waiting = {
+                name: self._waiting(Ranges(claim.acked)) for name, claim in begun.state.claims.items()
+            }
+        except (sqlite3.Error, Damaged, DamagedRow, OSError) as error:
             self.close()
+            if isinstance(error, OutboxError):
+                raise
             raise OutboxError(f"cannot open the outbox {self.path}: {error}") from error
         except BaseException:
             self.close()
             raise
+        self._run = begun.run
+        return begun.state, begun.epochs
 
-    def close(self) -> None:
-        """Checkpoint and close the file, and let another process have it."""
+    def _begin(self, boot_id: str, offset: float, interval: float) -> Begun:
+        """Open what is there, or what can be made of it, and begin an epoch in it."""
+        finish(self.path)
+        mark = read_mark(self._mark_path)
+        accounted, remarks = mark, []
+        for attempt in range(ATTEMPTS):
+            try:
+                examine(self.path)
+                self._db = connect(self.path, self._checkpoint)
+                begun = begin(self._db, boot_id, offset, interval, self._uplinks, accounted)
+                break
+            except (sqlite3.Error, Damaged, DamagedRow) as error:
+                if hasattr(self, "_db"):
+                    self._db.close()
+                unreadable = is_unreadable(error)
+                if attempt == ATTEMPTS - 1 or not (unreadable or is_damage(error)):
+                    raise
+                if unreadable and attempt < ATTEMPTS - 2:
+                    time.sleep(PAUSE)
+                    continue
+                result = salvage(self.path, self._uplinks, mark, max_size=self._max_size)
+                accounted = mark and replace(mark, known=0, end=0)
+                remarks.append(result.say(str(error)))
+        begun.state.remarks[:0] = remarks
+        self._mark_now(Mark(begun.run.id, begun.run.id, begun.end))
+        return begun
+
+    def close(self, *, clean: bool = False) -> None:
+        """Checkpoint and close the file, and let another process have it. `clean`: nothing was left in memory."""
         if hasattr(self, "_db"):
+            if clean:
+                with suppress(sqlite3.Error):  # the next start takes it for an unclean end, and says so
+                    self._end()
             self._db.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _end(self) -> None:
+        """Note that this run has ended in order, and which streams it had."""
+        streams = {name: seq for name, seq in orjson.loads(self._run.streams).items() if seq}
+        self._run = self._run._replace(ended=time.time(), streams=_json(streams))
+        self._run.write(self._db)
+        self._mark_now(Mark(self._run.id, self._run.id, known_end(self._db)))
+
+    def _mark_now(self, mark: Mark) -> None:
+        self._marked = time.monotonic()
+        with suppress(OSError):  # a card that cannot take this is met by the next transaction
+            write_mark(self._mark_path, mark)
 
     def commit(self, commit: Commit, offset: tuple[int, float] | None) -> Written:
         """Write a block, the acknowledgements and the ledger, and delete what all have, in one transaction.
@@ -96,17 +159,18 @@ class Store:
         """
         db = self._db
         blocks = [(part[0].id, part[-1].id, len(part), encode(part)) for part in cut(commit.readings)]
+        run = self._run
+        if commit.streams:
+            run = run._replace(streams=_json({**orjson.loads(run.streams), **commit.streams}))
+        if offset is not None:
+            run = run._replace(offset=offset[1])
         db.execute("BEGIN IMMEDIATE")
         try:
-            rows = [(first, last, count, zlib.crc32(data), data) for first, last, count, data in blocks]
+            rows = [(*block[:3], block_sum(*block), block[3]) for block in blocks]
             db.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?)", rows)
             deleted = db.execute("DELETE FROM block WHERE first_id < ? AND last_id < ?", (commit.floor, commit.floor))
             deleted_blocks = deleted.rowcount
-            db.executemany(
-                "INSERT INTO uplink (name, acked, released, session) VALUES (?, ?, ?, ?) ON CONFLICT(name) "
-                "DO UPDATE SET acked = excluded.acked, released = excluded.released, session = excluded.session",
-                [(name, *map(_json, (one.acked, one.released, one.session))) for name, one in commit.claims.items()],
-            )
+            write_claims(db, commit.claims.items())
             for loss in commit.losses:
                 enter(db, loss)
             db.executemany(
@@ -114,14 +178,17 @@ class Store:
                 [(one.uplink, one.reading.id, one.reason, one.time, encode([one.reading])) for one in commit.aside],
             )
             db.executemany("DELETE FROM quarantine WHERE uplink = ? AND id = ?", commit.gone)
-            if offset is not None:
-                db.execute("UPDATE epoch SET clock_offset = ? WHERE id = ?", (offset[1], offset[0]))
+            if run != self._run:
+                run.write(db)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+        self._run = run
         self._blocks += len(blocks) - deleted_blocks
+        if time.monotonic() > self._marked + MARKING:
+            self._mark_now(Mark(run.id, run.id, known_end(db)))
         return self.written()
 
     def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
@@ -133,15 +200,15 @@ class Store:
         damaged: list[tuple[int, int]] = []
         end = upto
         rows = self._db.execute(
-            "SELECT first_id, last_id, crc, data FROM block WHERE first_id < ? AND first_id >= "
+            "SELECT first_id, last_id, count, crc, data FROM block WHERE first_id < ? AND first_id >= "
             "(SELECT coalesce(max(first_id), 0) FROM block WHERE first_id <= ?) ORDER BY first_id",
             (upto, start),
         )
-        for first, last, crc, data in rows:
+        for first, last, count, crc, data in rows:
             if last < start:
                 continue
             try:
-                if zlib.crc32(data) != crc:
+                if not is_block(first, last, count, crc, data):
                     raise DamagedBlock("checksum")
                 readings.extend(decode(data))
             except DamagedBlock:
@@ -185,52 +252,7 @@ class Store:
 
     def ledger(self) -> list[Loss]:
         """Return every entry of the ledger, oldest first."""
-        columns = "uplink, stream, epoch, first_seq, last_seq, first_time, last_time, count, reason"
-        return [Loss(*row) for row in self._db.execute(f"SELECT {columns} FROM ledger ORDER BY id")]  # noqa: S608 (a constant)
-
-    def _configure(self) -> None:
-        """Set what durability rests on, and read it back."""
-        db = self._db
-        db.execute("PRAGMA busy_timeout = 5000")
-        db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint}")
-        db.execute(f"PRAGMA journal_size_limit = {self._checkpoint * PAGE_SIZE}")
-        synchronous = db.execute("PRAGMA synchronous").fetchone()[0]
-        if mode != "wal" or synchronous != 2:
-            raise OutboxError(
-                f"cannot make the outbox {self.path} durable: journal_mode is {mode}, synchronous is {synchronous}; "
-                "put it on a local file system"
-            )
-
-    def _check(self) -> None:
-        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        missing = {"epoch", "block", "uplink", "ledger", "quarantine"} - tables
-        if missing:
-            raise OutboxError(f"{self.path} is not an outbox: it has no table {', '.join(sorted(missing))}")
-
-    def _begin_epoch(self, boot_id: str, offset: float) -> tuple[State, list[Epoch]]:
-        db = self._db
-        stored_end = db.execute("SELECT coalesce(max(last_id), -1) + 1 FROM block").fetchone()[0]
-        last = db.execute("SELECT coalesce(max(id), 0) FROM epoch").fetchone()[0]
-        # Never an epoch that a stored reading has, whatever became of the epoch table.
-        epoch = max(last, stored_end >> EPOCH_SHIFT) + 1
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("INSERT INTO epoch VALUES (?, ?, ?, ?)", (epoch, boot_id, offset, time.time()))
-        oldest = db.execute("SELECT coalesce(min(first_id), ?) FROM block", (epoch << EPOCH_SHIFT,)).fetchone()[0]
-        db.execute("DELETE FROM epoch WHERE id < ?", (oldest >> EPOCH_SHIFT,))
-        db.execute("COMMIT")
-        claims = {
-            name: Claim(_ranges(acked), _ranges(released), orjson.loads(session))
-            for name, acked, released, session in db.execute("SELECT name, acked, released, session FROM uplink")
-        }
-        self._blocks = db.execute("SELECT count(*) FROM block").fetchone()[0]
-        waiting = {name: self._waiting(Ranges(claim.acked)) for name, claim in claims.items()}
-        aside = dict(db.execute("SELECT uplink, count(*) FROM quarantine GROUP BY uplink").fetchall())
-        epochs = [Epoch(*row) for row in db.execute("SELECT id, boot_id, clock_offset FROM epoch ORDER BY id")]
-        return State(epoch, stored_end, self._blocks, claims, waiting, aside), epochs
+        return [Loss(*row) for row in self._db.execute(f"SELECT {LOSS} FROM ledger ORDER BY id")]  # noqa: S608 (a constant)
 
     def _waiting(self, acked: Ranges) -> int:
         """Count the readings on the card that are not in `acked`; only blocks that are partly in it are opened."""
@@ -261,10 +283,6 @@ class Store:
 def allowed(max_size: int, size: int, free: int, keep_free: int) -> int:
     """Return how many bytes the outbox may use: `max_size`, or less, to leave `keep_free` on the card."""
     return min(max_size, max(0, size + free - keep_free))
-
-
-def _ranges(text: str) -> list[tuple[int, int]]:
-    return [(start, end) for start, end in orjson.loads(text)]
 
 
 def _json(value: Any) -> str:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.outbox.follower import Follower
+from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Commit, Log
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.store import Store
@@ -57,12 +58,13 @@ class OutboxMachine(RuleBasedStateMachine):
         self.ends_on_card = {name: Ends() for name in UPLINKS}
         self.not_for: dict[str, set[int]] = {name: set() for name in UPLINKS}  # put in again for the other uplink
         self.gone_in_crash: set[int] = set()
+        self.gone_for_good: set[int] = set()
         self.released_ever: dict[str, set[int]] = {name: set() for name in UPLINKS}
         self.open()
 
     def open(self) -> None:
-        self.store = Store(self.folder / "outbox.db", max_size=10**9, keep_free=0)
-        state, _ = self.store.open("boot", 0.0)
+        self.store = Store(self.folder / "outbox.db", max_size=10**9, keep_free=0, uplinks=UPLINKS)
+        state, _ = self.store.open("boot", 0.0, 0.0 if self.durable_first else INTERVAL)
         self.log = Log(state, UPLINKS, durable_first=self.durable_first)
         self.job: tuple[Commit, float, dict[str, Ends]] | None = None
         self.in_flight: dict[str, list[int]] = {name: [] for name in UPLINKS}
@@ -93,7 +95,11 @@ class OutboxMachine(RuleBasedStateMachine):
             self.commit()
             assert self.log.blocks == 0, "what all have is deleted"
             in_ledger = dict.fromkeys(UPLINKS, 0)
-            for loss in self.store.ledger():
+            losses = self.store.ledger()
+            self.check_windows([loss for loss in losses if loss.reason == "crash-window"])
+            for loss in losses:
+                if loss.reason == "crash-window":
+                    continue
                 assert loss.last_seq - loss.first_seq + 1 == loss.count
                 in_ledger[loss.uplink] += loss.count
             every = {name: self.ends[name] for name in UPLINKS}
@@ -302,9 +308,21 @@ class OutboxMachine(RuleBasedStateMachine):
         by_all = set.intersection(*(self.ends[name].acked | self.not_for[name] for name in UPLINKS))
         alive = (self.on_card | by_all).union(*(ends.lost | ends.aside | ends.again for ends in self.ends.values()))
         self.gone_in_crash = self.readings.keys() - alive
+        self.gone_for_good |= self.gone_in_crash
         for name in UPLINKS:
             # What one uplink had delivered and the crash took from the other stands for nothing any more.
             self.ends[name].acked -= self.gone_in_crash
+
+    def check_windows(self, windows: Sequence[Loss]) -> None:
+        """What a crash has taken is behind what the ledger says of its stream and epoch, for each uplink."""
+        assert not (windows and self.durable_first), "nothing that was accepted can be lost"
+        for one in () if self.durable_first else self.gone_for_good:
+            reading = self.readings[one]
+            for name in UPLINKS:
+                mine = [each for each in windows if (each.uplink, each.epoch) == (name, reading.epoch)]
+                assert mine, "the epoch is named"
+                # A stream that began after the last transaction is one that the card has never heard of.
+                assert all(each.first_seq <= reading.seq for each in mine if each.stream == reading.stream)
 
     # ---- what must hold all the time
 

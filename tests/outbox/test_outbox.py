@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.clock import Clock
-from gateway.outbox import Feed, Loss, Outbox, OutboxError, OutboxInUse
+from gateway.outbox import Feed, Loss, Outbox, OutboxInUse
 from gateway.outbox.outbox import ROOM
 from gateway.outbox.store import Store, allowed
 from gateway.reading import Reading
@@ -194,16 +194,6 @@ async def test_an_opening_that_is_cancelled_leaves_the_outbox_free(tmp_path: Pat
         await opening
     async with Outbox(path, ["cloud"]) as outbox:
         assert outbox.taken_in == 0
-
-
-async def test_a_foreign_file_is_named_and_left_alone(tmp_path: Path) -> None:
-    """A path that points at something else is an error in words, and that file stays as it is."""
-    path = tmp_path / "notes.txt"
-    path.write_bytes(b"these are my notes\n" * 100)
-    with pytest.raises(OutboxError, match=r"notes\.txt"):
-        async with Outbox(path, ["cloud"]):
-            pass
-    assert path.read_bytes() == b"these are my notes\n" * 100
 
 
 @pytest.mark.parametrize("policy", ["drop-oldest", "drop-newest"])
