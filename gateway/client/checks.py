@@ -117,8 +117,10 @@ def check_fields(made: object) -> None:
 class Checked:
     """Makes publications of what a program wants to publish. Knows the topics that it has seen to be right."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, late: bool = False) -> None:
+        """`late`: messages are sent before they are stored, which QoS 2 cannot bear."""
         self._topics: set[str] = set()
+        self._late = late
 
     def publication(
         self, topic: Any, payload: Any, qos: Any, retain: Any, properties: Mapping[str, Any] | None
@@ -131,6 +133,11 @@ class Checked:
             payload = as_bytes(payload)
         if qos.__class__ is not int or not 0 <= qos <= 2:
             QOS("qos", qos)
+        if qos == 2 and self._late:
+            raise ValueError(
+                "qos 2 needs commit_interval=0, the default, in a client with a store: after a crash, the broker would "
+                "remember messages that this client does not"
+            )
         if retain is not False and retain is not True:
             flag("retain", retain)
         size = 0

@@ -62,7 +62,7 @@ class Client(ClientOptions):
         self._brokers = endpoints(self, self._tell_packet if self.trace else None)
         self._incoming = Incoming(self.max_incoming, self.on_message, self._logger)
         self._telling = Telling(self, self._incoming, self._logger)
-        self._intake = Intake()
+        self._intake = Intake(late=self.store is not None and self.commit_interval > 0)
         self._intake.deliveries.on_done = self._telling.careful(self.on_delivered, "on_delivered")
         self._wrong = "the client is not open: use it as `async with`"  # why nothing can be done; "" while open
         self._over = False

@@ -15,9 +15,10 @@ Payload: TypeAlias = bytes | bytearray | memoryview | str | None
 class Intake:
     """Belongs to the client's loop, except for `check`, which any thread may call."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, late: bool) -> None:
+        """`late`: messages are sent before they are stored."""
         self.deliveries = Deliveries()
-        self.check = Checked().publication
+        self.check = Checked(late=late).publication
         self._outbox: Outbox
 
     def open(self, outbox: Outbox) -> None:

@@ -2,9 +2,9 @@
 
 from gateway.outbox.errors import OutboxError, OutboxFull, OutboxInUse
 from gateway.outbox.feed import Feed
-from gateway.outbox.follower import Account
+from gateway.outbox.follower import SPOILED, Account
 from gateway.outbox.ledger import Loss
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.quarantine import Quarantined
 
-__all__ = ["Account", "Feed", "Loss", "Outbox", "OutboxError", "OutboxFull", "OutboxInUse", "Quarantined"]
+__all__ = ["SPOILED", "Account", "Feed", "Loss", "Outbox", "OutboxError", "OutboxFull", "OutboxInUse", "Quarantined"]

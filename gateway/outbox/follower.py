@@ -11,6 +11,9 @@ from gateway.outbox.ranges import END, Ranges, runs
 from gateway.outbox.tail import Tail
 from gateway.reading import EPOCH_SHIFT, Reading
 
+SPOILED = "spoiled"
+"""Set in a session in which something was given up that the broker may remember: it is not to be resumed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -176,6 +179,8 @@ class Follower:
         """Give up all ids in [start, end), and return how many were waiting."""
         fresh = [one for a, b in self.acked.gaps(start, end) for one in range(a, b)]
         if fresh:
+            if self.session and not self.session.get(SPOILED) and self._with_broker(fresh):
+                self.session = {**self.session, SPOILED: True}
             self.todo.remove(start, end)
             self.acked.add(start, end)
             self.released.difference_update(fresh)
@@ -186,6 +191,10 @@ class Follower:
             else:
                 self._fates.append((fresh, reason))
         return len(fresh)
+
+    def _with_broker(self, ids: Iterable[int]) -> bool:
+        """Say whether a broker may still remember one of these."""
+        return any(one not in self.todo or self.was_sent(one) for one in ids)
 
     def pass_over(self, one: int) -> None:
         """Have nothing to do with this id, which was taken in for another uplink."""

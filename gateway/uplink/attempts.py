@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.mqtt import ConnectError, Options
-from gateway.outbox import Feed
+from gateway.outbox import SPOILED, Feed
 from gateway.uplink.broker import Broker
 from gateway.uplink.link import Link
 from gateway.uplink.profiles import check_options, clamp, fitted_will, profile
@@ -60,9 +60,10 @@ class Attempts:
 
     def session(self, link: Link) -> dict[str, Any]:
         """Return what the outbox should remember about this link's session."""
-        kept = link.connection.session_present
-        received = sorted(link.connection.received_ids) if kept else []
-        return {**self._feed.session, "owner": self._owner(link.index), "received": received}
+        owner = self._owner(link.index)
+        if not link.connection.session_present:
+            return {"owner": owner, "received": []}
+        return {**self._feed.session, "owner": owner, "received": sorted(link.connection.received_ids)}
 
     def _owner(self, index: int) -> str:
         broker = self._brokers[index]
@@ -71,8 +72,9 @@ class Attempts:
     def _with_session(self, index: int, options: Options) -> tuple[Options, set[int]]:
         session = self._feed.session
         owner = session.get("owner")
-        # Another broker has carried in between: what this one remembers has arrived there, or will.
-        clean = options.clean if owner is None else owner != self._owner(index)
+        # Another broker has carried in between: what this one remembers has arrived there, or will. Or something was
+        # given up whose packet identifier the broker may hold for ever.
+        clean = options.clean if owner is None else owner != self._owner(index) or bool(session.get(SPOILED))
         expiry = options.session_expiry or SESSION
         received = set() if clean else set(session.get("received", ()))
         return replace(options, clean=clean, session_expiry=expiry, numbered=True, hold_received=True), received

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from gateway.mqtt import Connection, ConnectionLost, Message, Options, connect, in_words
+from gateway.mqtt import Connection, ConnectionLost, Message, Options, certificate_notices, connect, in_words
 from gateway.outbox import Feed
 from gateway.reading import Publication, Reading
 from gateway.uplink.broker import Broker
@@ -24,6 +25,10 @@ NEVER = (0x90, 0x95, 0x99)
 """Refusals that concern one message, for ever: topic name invalid, packet too large, payload format invalid."""
 IDENTIFIERS = 65_000
 """Ids that have packet identifiers of their own in a session that is kept; beyond, an older one must be done with."""
+CAREFUL = 20
+"""QoS 2 messages in flight before MQTT 5, which cannot say how many a broker takes: mosquitto acknowledges more than
+its max_inflight_messages, 20 unless configured, and loses them."""
+DAY = 86400.0
 STEADY = 5.0
 """Seconds after which a link on which nothing is acknowledged counts as a good one."""
 
@@ -69,6 +74,7 @@ class Link:
         self._pumping = False
         self._fitting: Fitting
         self._written: set[int] = set()  # ids sent at QoS 0 before the link has proven itself: they prove nothing
+        self._narrow = False  # QoS 2 is in use, and the broker cannot say how many it takes
         self._to_confirm: list[int] = []  # packet identifiers of what has come in
         self._noting = False  # of these, one belongs to QoS 2, and the outbox has to know first
         self._announcements: dict[str, Publication] = {}
@@ -76,6 +82,7 @@ class Link:
         self._announcing = 0  # of these, not yet acknowledged
         self._later: asyncio.TimerHandle | None = None  # when more may be sent: by the broker's rate, or to a suspect
         self._steady: asyncio.TimerHandle | None = None
+        self._daily: asyncio.TimerHandle | None = None
 
     async def open(self, options: Options, received: set[int] | None = None) -> None:
         """Connect. Raises ConnectError. `received`: identifiers of QoS 2 messages that the broker may send again."""
@@ -97,6 +104,7 @@ class Link:
             self.connection.resume(self._feed.released)
         if self.active:
             self._steady = asyncio.get_running_loop().call_later(STEADY, self._prove)
+            self._look_at_certificates()
 
     def announce(self, messages: Mapping[str, Publication]) -> None:
         """Publish these, topic -> message, before anything else that waits; an older one of that topic goes unsent."""
@@ -203,6 +211,8 @@ class Link:
 
     def _room(self) -> int:
         room = self.connection.room
+        if self._narrow:
+            room = min(room, CAREFUL - len(self.connection.in_flight))
         if self._suspicion.aroused:
             window = self._suspicion.window(room + len(self.connection.in_flight))
             room = min(room, window - len(self.connection.in_flight))
@@ -226,20 +236,36 @@ class Link:
         self.pump()
 
     def _send(self, entries: Sequence[Reading]) -> bool:
-        """Send; return False if not all of it could be, because its packet identifiers are still in use."""
+        """Send; return False if not all of it could be, and the rest has been put back."""
         fit = len(entries)
-        if self._persistent:
+        if self._persistent:  # else packet identifiers are whatever is free
             fit = self.connection.fitting([entry.id for entry in entries])
-            if fit < len(entries):
-                self._feed.left([entry.id for entry in entries[fit:]], sent=False)
-                entries = entries[:fit]
-        for batch in self._route.batches(entries, self._feed):
+        back: list[int] = []  # what a full QoS 2 window keeps back, and all that is behind it
+        for batch in self._route.batches(entries[:fit], self._feed):
             for fitted in self._fitting.fit(batch):
+                if back:
+                    back += [token for _, _, token in fitted.messages]
+                    continue
+                if fitted.qos == 2:
+                    fitted, back = self._spared(fitted)
                 self._publish(fitted)
-        return fit == len(entries)
+        back += [entry.id for entry in entries[fit:]]
+        if back:
+            self._feed.left(back, sent=False)
+        return not back
+
+    def _spared(self, batch: Batch) -> tuple[Batch, list[int]]:
+        """Return what of a QoS 2 batch may go to a broker that cannot say its limit, and the ids of the rest."""
+        if self.connection.protocol == "5":
+            return batch, []
+        self._narrow = True
+        room = max(0, CAREFUL - len(self.connection.in_flight))
+        return batch._replace(messages=batch.messages[:room]), [token for _, _, token in batch.messages[room:]]
 
     def _publish(self, batch: Batch) -> None:
         messages, qos, retain, properties = batch
+        if not messages:
+            return
         if self._fitting.pace is not None:
             size = sum(len(topic) + len(payload) for topic, payload, _ in messages)
             self._fitting.pace.spent(len(messages), size, asyncio.get_running_loop().time())
@@ -281,6 +307,13 @@ class Link:
         if not self.gone.is_set():
             self.connection.confirm(identifiers)
 
+    def _look_at_certificates(self) -> None:
+        """Say which of them end soon; again every day, because a link may live for months."""
+        for notice in certificate_notices(self.broker.options.tls, self.connection.transport, time.time()):
+            self._say(notice)
+        if self.broker.address.tls:
+            self._daily = asyncio.get_running_loop().call_later(DAY, self._look_at_certificates)
+
     def _prove(self) -> None:
         if not self._proven:
             self._proven = True
@@ -290,7 +323,7 @@ class Link:
     def _end(self, why: str) -> None:
         self.active = False
         self.why = why
-        for timer in (self._later, self._steady):
+        for timer in (self._later, self._steady, self._daily):
             if timer is not None:
                 timer.cancel()
         # It may be lost before `open` has returned, and then nothing is in flight.

@@ -71,6 +71,7 @@ class Publications:
             if properties is not None and "message_expiry_interval" in properties:
                 left = properties["message_expiry_interval"] - int(feed.age(entry))
                 if left <= 0:
+                    feed.left([entry.id], sent=False)
                     feed.rejected([entry.id], "too-old")
                     continue
                 properties = {**properties, "message_expiry_interval": left}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
 import structlog
 
-from gateway.mqtt import ConnectError, ConnectionLost, MqttError, Subscription, certificate_notices, in_words
+from gateway.mqtt import ConnectError, ConnectionLost, MqttError, Subscription, in_words
 from gateway.outbox import Account, Feed
 from gateway.reading import Publication
 from gateway.uplink.attempts import Attempts
@@ -266,8 +265,6 @@ class Uplink:
             waiting=self.account.waiting,
             after=f"{away:.1f} s",
         )
-        for remark in certificate_notices(link.broker.options.tls, connection.transport, time.time()):
-            self._say(remark)
         known = connection.session_present and self._persistent
         if self._persistent:
             self._feed.remember(self._attempts.session(link))
@@ -351,8 +348,8 @@ class Uplink:
         self._logger.info(f"{self.name}: back to {better.broker}")
         self._since = self._loop.time()
         old.active = False
+        self._active = better  # `old` may be gone before `better` is activated
         timeout = old.broker.options.ack_timeout
-
         self._leaving.add(old)
 
         async def leave() -> None:

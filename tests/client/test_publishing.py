@@ -357,3 +357,13 @@ async def _outcome(delivery: Delivery) -> Outcome:
 def test_a_client_is_only_told_what_it_is_when_made() -> None:
     """Making a client does nothing: no file, no socket, no loop."""
     assert Client("mqtt://localhost").brokers == "mqtt://localhost"
+
+
+async def test_qos_2_is_refused_where_messages_are_sent_before_they_are_stored(make: Make, tmp_path: Path) -> None:
+    """Exactly once needs a store that knows at least what the broker knows; without a store there is no later run."""
+    async with make(store=tmp_path / "store", commit_interval=1.0) as client:
+        with pytest.raises(ValueError, match="qos 2 needs commit_interval=0"):
+            await client.publish("a", b"x", qos=2)
+        await client.publish("a", b"x", qos=1)
+    async with make(commit_interval=1.0) as client:
+        await client.publish("a", b"x", qos=2)

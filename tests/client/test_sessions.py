@@ -66,3 +66,43 @@ async def test_what_was_given_up_without_a_link_is_given_up_at_the_broker_too(
         await broker.start()
         async with asyncio.timeout(5):
             await broker.until(lambda: [packet.filters for packet in broker.unsubscribes] == [("a/#",)])
+
+
+async def test_a_session_is_not_resumed_when_something_that_the_broker_remembers_was_given_up(
+    make: Make, broker: ScriptedBroker, tmp_path: Path
+) -> None:
+    """Its packet identifier would stay taken at the broker for ever, and in the end there would be none left."""
+    broker.keep_sessions = True
+    broker.stop_acks = True
+    options = {"store": tmp_path / "store", "client_id": "me", "session_expiry": 100, "ack_timeout": 60.0}
+    async with make(**options) as client:
+        await client.publish("a", b"old", qos=2)
+        await broker.until(lambda: len(broker.publishes) == 1)
+    await broker.stop()
+    broker.stop_acks = False
+    async with make(**options, max_age=0.05) as client:
+        async with asyncio.timeout(10):
+            while not client.status.lost:
+                await asyncio.sleep(0.01)
+        await broker.start()
+        assert not (await client.connected(5)).session_present
+        await (await client.publish("a", b"new", qos=2))
+    assert [connect.clean for connect in broker.connects] == [False, True]
+
+
+async def test_a_broker_that_cannot_say_its_limit_gets_few_messages_of_qos_2_at_once(
+    make: Make, broker: ScriptedBroker
+) -> None:
+    """Before MQTT 5; mosquitto takes more than its max_inflight_messages, acknowledges them, and loses them."""
+    broker.withhold = {Pubrec}
+    async with make(protocol="3.1.1", ack_timeout=60.0) as client:
+        deliveries = [client.publish_nowait("a", b"%d" % number, qos=2) for number in range(50)]
+        quick = client.publish_nowait("a", b"behind", qos=1)
+        await broker.until(lambda: len(broker.publishes) == 20)
+        broker.withhold.clear()
+        broker.release()
+        async with asyncio.timeout(5):
+            for delivery in [*deliveries, quick]:
+                await delivery
+    payloads = [packet.payload for packet in broker.publishes]
+    assert payloads == [*(b"%d" % number for number in range(50)), b"behind"]

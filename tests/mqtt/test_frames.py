@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.frames import OP_BINARY, OP_CLOSE, OP_CONT, OP_PING, OP_PONG, OP_TEXT, Close, Frame, Opcode
+from websockets.frames import Close, Frame, Opcode
 from websockets.server import ServerProtocol
 
 from gateway.mqtt import Address, Options
@@ -97,7 +97,9 @@ class Pair:
 
 async def test_what_comes_with_the_answer_is_not_lost() -> None:
     """The first frames may come in one read with the answer, and the answer in many."""
-    frames = Frame(OP_BINARY, b"\x20\x02").serialize(mask=False) + Frame(OP_BINARY, b"\x00\x00").serialize(mask=False)
+    frames = Frame(Opcode.BINARY, b"\x20\x02").serialize(mask=False) + Frame(Opcode.BINARY, b"\x00\x00").serialize(
+        mask=False
+    )
     for steps in (1, 2, 50, 1 << 20):
         assert Pair(after=frames, steps=steps).above.data == b"\x20\x02\x00\x00"
 
@@ -119,9 +121,9 @@ async def _split(messages: list[tuple[bytes, int, bool]], chance: random.Random)
         cuts = sorted([0, *(chance.randint(0, len(payload)) for _ in range(fragments - 1)), len(payload)])
         for number, (start, stop) in enumerate(pairwise(cuts)):
             fin = number == fragments - 1
-            stream += Frame(OP_CONT if number else OP_BINARY, payload[start:stop], fin).serialize(mask=False)
+            stream += Frame(Opcode.CONT if number else Opcode.BINARY, payload[start:stop], fin).serialize(mask=False)
             if pinged:
-                stream += Frame(OP_PING, b"%d" % pings).serialize(mask=False)
+                stream += Frame(Opcode.PING, b"%d" % pings).serialize(mask=False)
                 pings += 1
     at = 0
     while at < len(stream):
@@ -130,27 +132,27 @@ async def _split(messages: list[tuple[bytes, int, bool]], chance: random.Random)
         at += step
     assert pair.above.data == b"".join(payload for payload, _, _ in messages)
     answers = pair.heard()
-    assert [frame.opcode for frame in answers] == [OP_PONG] * pings
+    assert [frame.opcode for frame in answers] == [Opcode.PONG] * pings
     assert [bytes(frame.data) for frame in answers] == [b"%d" % number for number in range(pings)]
 
 
 async def test_the_frames_of_one_read_are_handed_over_together() -> None:
     """A hundred acknowledgements in a hundred frames are one read for MQTT."""
     pair = Pair()
-    pair.feed(*(Frame(OP_BINARY, b"%03d" % number) for number in range(100)))
+    pair.feed(*(Frame(Opcode.BINARY, b"%03d" % number) for number in range(100)))
     assert (pair.above.reads, len(pair.above.data)) == (1, 300)
 
 
 @pytest.mark.parametrize(
     ("frames", "code", "words"),
     [
-        ([Frame(OP_TEXT, b"hello")], 1003, "a text frame came, and MQTT travels in binary ones"),
-        ([Frame(OP_CONT, b"x")], 1002, "unexpected continuation frame"),
-        ([Frame(OP_BINARY, b"x", fin=False), Frame(OP_BINARY, b"x")], 1002, "expected a continuation frame"),
-        ([Frame(OP_BINARY, bytes(2_000_000))], 1009, "frame with 2000000 bytes exceeds limit of 1148576 bytes"),
-        ([Frame(OP_BINARY, b"x", rsv1=True)], 1002, "reserved bits must be 0"),
-        ([Frame(OP_PING, bytes(126))], 1002, "control frame too long"),
-        ([Frame(OP_CLOSE, b"x")], 1002, "close frame too short"),
+        ([Frame(Opcode.TEXT, b"hello")], 1003, "a text frame came, and MQTT travels in binary ones"),
+        ([Frame(Opcode.CONT, b"x")], 1002, "unexpected continuation frame"),
+        ([Frame(Opcode.BINARY, b"x", fin=False), Frame(Opcode.BINARY, b"x")], 1002, "expected a continuation frame"),
+        ([Frame(Opcode.BINARY, bytes(2_000_000))], 1009, "frame with 2000000 bytes exceeds limit of 1148576 bytes"),
+        ([Frame(Opcode.BINARY, b"x", rsv1=True)], 1002, "reserved bits must be 0"),
+        ([Frame(Opcode.PING, bytes(126))], 1002, "control frame too long"),
+        ([Frame(Opcode.CLOSE, b"x")], 1002, "close frame too short"),
     ],
 )
 async def test_a_breach_of_the_protocol_of_websockets(
@@ -161,11 +163,11 @@ async def test_a_breach_of_the_protocol_of_websockets(
     raw = [frame.serialize(mask=False) for frame in frames]
     monkeypatch.undo()
     pair = Pair()
-    before, after = (Frame(OP_BINARY, word).serialize(mask=False) for word in (b"before", b"after"))
+    before, after = (Frame(Opcode.BINARY, word).serialize(mask=False) for word in (b"before", b"after"))
     pair.websocket.data_received(before + b"".join(raw) + after)
     assert pair.above.data.startswith(b"before")  # what was right is handed over first
     (goodbye,) = pair.heard()
-    assert goodbye.opcode is OP_CLOSE
+    assert goodbye.opcode is Opcode.CLOSE
     assert Close.parse(bytes(goodbye.data)).code == code
     pair.websocket.data_received(after)
     assert b"after" not in pair.above.data
@@ -187,7 +189,7 @@ async def test_a_frame_too_large_is_refused_by_its_header() -> None:
     assert "exceeds limit" in pair.end()
     pair = Pair()
     for _ in range(100):
-        pair.feed(Frame(OP_CONT if pair.above.data else OP_BINARY, bytes(100_000), fin=False))
+        pair.feed(Frame(Opcode.CONT if pair.above.data else Opcode.BINARY, bytes(100_000), fin=False))
     assert len(pair.above.data) < 1_200_000  # a message without end is refused as well
     assert pair.below.closed
 
@@ -195,10 +197,10 @@ async def test_a_frame_too_large_is_refused_by_its_header() -> None:
 async def test_pings_do_not_pile_up() -> None:
     """A server that asks and does not read the answers is not listened to until it does."""
     pair = Pair()
-    pair.feed(Frame(OP_PING, b""))
+    pair.feed(Frame(Opcode.PING, b""))
     assert not pair.below.paused
     pair.websocket.pause_writing()
-    pair.feed(Frame(OP_PING, b""))
+    pair.feed(Frame(Opcode.PING, b""))
     assert pair.below.paused
 
 
@@ -207,12 +209,14 @@ async def test_goodbye() -> None:
     pair = Pair()
     pair.websocket.close()
     pair.websocket.write(b"late")
-    assert [frame.opcode for frame in pair.heard()] == [OP_CLOSE]
+    assert [frame.opcode for frame in pair.heard()] == [Opcode.CLOSE]
     assert pair.below.closed == "closed"
     pair = Pair()
-    pair.feed(Frame(OP_BINARY, b"last"), Frame(OP_CLOSE, Close(1000, "").serialize()), Frame(OP_BINARY, b"late"))
+    pair.feed(
+        Frame(Opcode.BINARY, b"last"), Frame(Opcode.CLOSE, Close(1000, "").serialize()), Frame(Opcode.BINARY, b"late")
+    )
     pair.websocket.write(b"late")
-    assert [frame.opcode for frame in pair.heard()] == [OP_CLOSE]
+    assert [frame.opcode for frame in pair.heard()] == [Opcode.CLOSE]
     assert (pair.above.data, pair.end()) == (b"last", "the broker closed the WebSocket: 1000 (OK)")
 
 
@@ -235,10 +239,10 @@ def test_opcodes_are_what_the_fast_way_takes_them_for() -> None:
     """A whole binary message begins with 0x82, and nothing else does."""
     for opcode in Opcode:
         for fin in (False, True):
-            if opcode in (OP_CLOSE, OP_PING, OP_PONG) and not fin:
+            if opcode in (Opcode.CLOSE, Opcode.PING, Opcode.PONG) and not fin:
                 continue
             first = Frame(opcode, b"", fin).serialize(mask=False)[0]
-            assert (first == 0x82) == (opcode is OP_BINARY and fin)
+            assert (first == 0x82) == (opcode is Opcode.BINARY and fin)
 
 
 def test_the_packet_of_a_publish_is_no_more_than_its_frame() -> None:

@@ -9,7 +9,7 @@ import ssl
 from typing import Any, cast
 
 from websockets.client import ClientProtocol
-from websockets.frames import OP_BINARY, OP_CLOSE, OP_CONT, OP_TEXT, Frame
+from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.typing import Subprotocol
 
@@ -215,13 +215,13 @@ class WebSocket(asyncio.Protocol, asyncio.Transport):
         rules.receive_data(frame)
         for event in rules.events_received():
             assert isinstance(event, Frame)  # noqa: S101 - the answer was the only other event
-            if event.opcode in (OP_BINARY, OP_CONT):
+            if event.opcode in (Opcode.BINARY, Opcode.CONT):
                 self._in_fragments = not event.fin
                 parts.append(bytes(event.data))
-            elif event.opcode is OP_TEXT:
+            elif event.opcode is Opcode.TEXT:
                 self._broken("a text frame came, and MQTT travels in binary ones")
                 rules.fail(_UNSUPPORTED_DATA, "MQTT travels in binary frames")
-            elif event.opcode is OP_CLOSE and rules.close_rcvd is not None:
+            elif event.opcode is Opcode.CLOSE and rules.close_rcvd is not None:
                 words = f"the broker closed the WebSocket: {printable(str(rules.close_rcvd))}"
                 self._end = OSError(errno.ECONNABORTED, words)
         if rules.parser_exc is not None:
