@@ -8,11 +8,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import orjson
 import structlog
 
 from gateway import logs
@@ -20,6 +19,7 @@ from gateway.announce import Again, Announcer, WithLedger
 from gateway.clock import Clock
 from gateway.config import Config
 from gateway.config.models import BrokerSection, UplinkSection
+from gateway.control import Control, place
 from gateway.devices import RunningDevice
 from gateway.formats import FORMATS
 from gateway.mqtt import Network, Options, Tls, Will
@@ -27,6 +27,7 @@ from gateway.outbox import Outbox, OutboxError, OutboxInUse
 from gateway.reading import LEDGER
 from gateway.systemd import Notifier
 from gateway.uplink import Broker, Readings, Uplink
+from gateway.watch import Watch
 
 EX_SOFTWARE = 70  # sysexits.h: a bug
 EX_IOERR = 74  # the outbox cannot be opened
@@ -66,7 +67,9 @@ async def _serve(config: Config, logger: Any) -> None:
                 await links.enter_async_context(uplink)
                 uplink.retain(_status_topic(config), b"online")
             devices = _devices(config, outbox, uplinks, logger)
-            watch = _Watch(notifier, outbox, announcer, uplinks, devices)
+            bounds = {"max_size": config.outbox.max_size, "keep_free": config.outbox.keep_free}
+            watch = Watch(notifier, outbox, announcer, uplinks, devices, bounds)
+            await _listen(links, Control(place(config.outbox.path), watch.requests(), logger), logger)
             notifier.send(READY="1", STATUS=watch.status())
             logger.info(
                 "sensor-gateway is running",
@@ -94,13 +97,21 @@ async def _serve(config: Config, logger: Any) -> None:
         notifier.close()
 
 
+async def _listen(stack: AsyncExitStack, control: Control, logger: Any) -> None:
+    """Listen to the command line, where there can be a socket."""
+    try:
+        await stack.enter_async_context(control)
+    except OSError as error:
+        logger.warning("the command line cannot reach the service: no socket beside the outbox", error=str(error))
+
+
 async def _until(
-    stop: asyncio.Event, devices: Sequence[Any], others: Sequence[asyncio.Task[None]], watch: _Watch
+    stop: asyncio.Event, devices: Sequence[Any], others: Sequence[asyncio.Task[None]], watch: Watch
 ) -> None:
     """Run the devices until `stop`, then close them. Raises what a part raises that should not."""
     loop = asyncio.get_running_loop()
     running = [loop.create_task(device) for device in devices]
-    own = [*running, loop.create_task(watch.report()), loop.create_task(watch.guard())]
+    own = [*running, *(loop.create_task(work) for work in (watch.report(), watch.guard(), watch.measure()))]
     stopping = loop.create_task(stop.wait())
     try:
         pending: set[asyncio.Task[Any]] = {stopping, *own, *others}
@@ -112,77 +123,6 @@ async def _until(
         for task in (stopping, *own):
             task.cancel()
         await asyncio.wait([stopping, *own], timeout=3.0)
-
-
-class _Watch:
-    """Tells the supervisor what is going on, and that it goes on at all."""
-
-    def __init__(
-        self,
-        notifier: Notifier,
-        outbox: Outbox,
-        announcer: Announcer,
-        uplinks: Sequence[Uplink],
-        devices: Sequence[RunningDevice],
-    ) -> None:
-        self._notifier = notifier
-        self._outbox = outbox
-        self._announcer = announcer
-        self._uplinks = uplinks
-        self._devices = devices
-
-    def status(self) -> str:
-        """Return one line for `systemctl status`."""
-        parts = []
-        for uplink in self._uplinks:
-            where = f"over {uplink.broker}" if uplink.broker else "no broker"
-            parts.append(f"{uplink.name}: {where}, {uplink.account.waiting} waiting")
-        return f"{self._outbox.taken_in} readings taken in; " + "; ".join(parts)
-
-    def figures(self) -> str:
-        """Return the account as JSON: what was taken in, and what became of it."""
-        return orjson.dumps(
-            {
-                "epoch": self._outbox.epoch,
-                "taken_in": self._outbox.taken_in,
-                "devices": {
-                    device.name: {
-                        "state": device.state,
-                        "taken_in": device.taken_in,
-                        "skipped": sum(device.skipped.values()),
-                    }
-                    for device in self._devices
-                },
-                "uplinks": {
-                    uplink.name: {
-                        "broker": uplink.broker,
-                        "delivered": uplink.account.delivered,
-                        "waiting": uplink.account.waiting,
-                        "lost": uplink.account.lost,
-                    }
-                    for uplink in self._uplinks
-                },
-                "outbox": {"commits": self._outbox.commits, "tail": self._outbox.tail, "bytes": self._outbox.used},
-                "ledger": {"announced": self._announcer.announced},
-            }
-        ).decode()
-
-    async def report(self) -> None:
-        """Send the status once a second, if anybody listens."""
-        while self._notifier.listening:
-            self._notifier.send(STATUS=self.status(), X_FIGURES=self.figures())
-            await asyncio.sleep(1.0)
-        await asyncio.Event().wait()
-
-    async def guard(self) -> None:
-        """Feed the watchdog only as long as the loop turns and the writer gets its work done."""
-        while self._notifier.watchdog:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._notifier.watchdog):
-                    await self._outbox.alive()
-                self._notifier.send(WATCHDOG="1")
-            await asyncio.sleep(self._notifier.watchdog / 3)
-        await asyncio.Event().wait()
 
 
 def _on_signals(logger: Any) -> asyncio.Event:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from gateway.cli.outbox import app as outbox
 from gateway.cli.run import DEFAULT_CONFIG, EX_CONFIG
 from gateway.cli.run import main as run_service
 from gateway.cli.verify import verify
@@ -98,3 +99,4 @@ def demo() -> None:
 
 
 app.command()(verify)
+app.add_typer(outbox, name="outbox")

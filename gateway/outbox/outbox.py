@@ -21,6 +21,7 @@ from gateway.outbox.memory import Memory
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.store import Store
 from gateway.outbox.times import Epoch, Times
+from gateway.outbox.trim import trim
 from gateway.outbox.writer import Writer
 from gateway.reading import A_READING, Publication, Value, weigh
 
@@ -251,6 +252,19 @@ class Outbox:
         self._log.discard(entries)
         self._on_progress()
         return len(entries)
+
+    async def trim(self, before: float, uplink: str | None = None) -> int:
+        """Put what waits and was measured before `before`, in UTC seconds, into the ledger; return how many that is.
+
+        For one uplink, or for all. What is with a broker may arrive, and is kept. Raises ValueError for an uplink that
+        is not there, and OSError if the card cannot be read.
+        """
+        if uplink is not None and uplink not in self._log.followers:
+            raise ValueError(f'there is no uplink "{uplink}", but {", ".join(self._log.followers)}')
+        followers = [one for one in self._log.followers.values() if uplink in (None, one.name)]
+        counts = [await trim(self._log, self._keeper, self._times, one, before) for one in followers]
+        self._on_progress()
+        return sum(counts)
 
     @property
     def epoch(self) -> int:

@@ -1,0 +1,109 @@
+"""What goes on in a running service, as a supervisor and the command line are told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from gateway.announce import Announcer
+from gateway.control import Command
+from gateway.devices import RunningDevice
+from gateway.outbox import Outbox
+from gateway.rate import STEP, Rate
+from gateway.requests import changes
+from gateway.systemd import Notifier
+from gateway.uplink import Uplink
+
+
+class Watch:
+    """Tells the supervisor what is going on, and that it goes on at all."""
+
+    def __init__(
+        self,
+        notifier: Notifier,
+        outbox: Outbox,
+        announcer: Announcer,
+        uplinks: Sequence[Uplink],
+        devices: Sequence[RunningDevice],
+        bounds: Mapping[str, int],
+    ) -> None:
+        """`bounds`: what the config allows the outbox, max_size and keep_free, in bytes."""
+        self._notifier = notifier
+        self._outbox = outbox
+        self._announcer = announcer
+        self._uplinks = uplinks
+        self._devices = devices
+        self._bounds = bounds
+        self._rate = Rate()
+
+    def requests(self) -> dict[str, Command]:
+        """Return what the command line may ask for."""
+        return {"status": self.answer, **changes(self._outbox)}
+
+    async def answer(self) -> dict[str, Any]:
+        """Return the account, the readings a second, and how many bytes there may be."""
+        rate = self._rate.per_second(asyncio.get_running_loop().time(), self._outbox.taken_in)
+        return {**orjson.loads(self.figures()), "rate": rate, **self._bounds}
+
+    async def measure(self) -> None:
+        """Take note of how fast readings come."""
+        while True:
+            self._rate.note(asyncio.get_running_loop().time(), self._outbox.taken_in)
+            await asyncio.sleep(STEP)
+
+    def status(self) -> str:
+        """Return one line for `systemctl status`."""
+        parts = []
+        for uplink in self._uplinks:
+            where = f"over {uplink.broker}" if uplink.broker else "no broker"
+            parts.append(f"{uplink.name}: {where}, {uplink.account.waiting} waiting")
+        return f"{self._outbox.taken_in} readings taken in; " + "; ".join(parts)
+
+    def figures(self) -> str:
+        """Return the account as JSON: what was taken in, and what became of it."""
+        return orjson.dumps(
+            {
+                "epoch": self._outbox.epoch,
+                "taken_in": self._outbox.taken_in,
+                "devices": {
+                    device.name: {
+                        "state": device.state,
+                        "taken_in": device.taken_in,
+                        "skipped": sum(device.skipped.values()),
+                    }
+                    for device in self._devices
+                },
+                "uplinks": {
+                    uplink.name: {
+                        "broker": uplink.broker,
+                        "delivered": uplink.account.delivered,
+                        "waiting": uplink.account.waiting,
+                        "lost": uplink.account.lost,
+                    }
+                    for uplink in self._uplinks
+                },
+                "outbox": {"commits": self._outbox.commits, "tail": self._outbox.tail, "bytes": self._outbox.used},
+                "ledger": {"announced": self._announcer.announced},
+            }
+        ).decode()
+
+    async def report(self) -> None:
+        """Send the status once a second, if anybody listens."""
+        while self._notifier.listening:
+            self._notifier.send(STATUS=self.status(), X_FIGURES=self.figures())
+            await asyncio.sleep(1.0)
+        await asyncio.Event().wait()
+
+    async def guard(self) -> None:
+        """Feed the watchdog only as long as the loop turns and the writer gets its work done."""
+        while self._notifier.watchdog:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._notifier.watchdog):
+                    await self._outbox.alive()
+                self._notifier.send(WATCHDOG="1")
+            await asyncio.sleep(self._notifier.watchdog / 3)
+        await asyncio.Event().wait()
