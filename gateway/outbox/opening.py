@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -12,13 +13,13 @@ from sqlite_utils import Database
 
 from gateway.outbox.block import DamagedBlock, decode
 from gateway.outbox.errors import OutboxError
-from gateway.outbox.pages import read_log
-from gateway.outbox.rows import DamagedRow, is_block
+from gateway.outbox.pages import PAGE_SIZE, read_log
+from gateway.outbox.rows import is_block
 from gateway.outbox.schema import NAMES, TABLES, migrations
 
-PAGE_SIZE = 1024  # a commit of a few readings writes few bytes
 CHECK = 1.0
 """Seconds that SQLite may look through the whole file at start; what it has not seen then, is found when it is read."""
+INDEXED = frozenset({"uplink", "quarantine", migrations.migrations_table})
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH})
 
 
@@ -28,7 +29,7 @@ class Damaged(Exception):
 
 def is_damage(error: BaseException) -> bool:
     """Say whether an error means that what is in the file is wrong, and not that the card fails."""
-    if isinstance(error, Damaged | DamagedRow):
+    if isinstance(error, Damaged | ValueError):  # a damaged row, or what is no text
         return True
     return isinstance(error, sqlite3.Error) and _code(error) in _DAMAGE
 
@@ -64,7 +65,7 @@ def examine(path: Path) -> None:
             _refuse_newer(db, path)
         if tables - {migrations.migrations_table} and not tables >= TABLES - {"quarantine"}:
             raise Damaged("it is not an outbox")
-        _look_through(db)
+        _look_through(db, sorted(tables & INDEXED))
         if "block" in tables:
             _check_blocks(db)
 
@@ -110,11 +111,13 @@ def _refuse_newer(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _look_through(db: sqlite3.Connection) -> None:
+def _look_through(db: sqlite3.Connection, indexed: Sequence[str]) -> None:
+    """Have SQLite check all pages, and whether the small tables agree with their indexes."""
     timer = threading.Timer(CHECK, db.interrupt)
     timer.start()
     try:
-        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        checks = ["PRAGMA quick_check(1)", *(f"PRAGMA integrity_check({name})" for name in indexed)]
+        found = next((row[0] for check in checks for row in db.execute(check) if row[0] != "ok"), "ok")
     except sqlite3.OperationalError as error:
         if _code(error) != sqlite3.SQLITE_INTERRUPT:
             raise

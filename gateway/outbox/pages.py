@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, Self
 Row = tuple[int, tuple[Any, ...]]
 """The row id of a record, and its columns. A column that is the row id is None."""
 
+PAGE_SIZE = 1024
+"""Bytes of a page of ours, small, so that a commit of a few readings writes few bytes."""
 CHUNK = 1 << 18
 """Bytes that are read at once."""
 LONGEST = 1 << 26
@@ -54,12 +56,13 @@ def read_log(path: Path) -> Log:
         magic, _, page_size = struct.unpack(">3I", header[:12])
         order, salts = _MAGIC.get(magic, ""), header[16:24]
         running = _checksum(header[:24], (0, 0), order or ">")
-        if not order or not _is_page_size(page_size) or struct.unpack(">2I", header[24:]) != running:
-            return Log(is_damaged=size > _LOG_HEADER + _FRAME_HEADER)
-        log, whole = Log(page_size), True
-        for at in range(_LOG_HEADER, size - _FRAME_HEADER - page_size + 1, _FRAME_HEADER + page_size):
-            frame = _read(descriptor, at, _FRAME_HEADER + page_size)
-            ours = frame[8:16] == salts and frame[:4] > _NO_PAGE
+        whole = bool(order) and _is_page_size(page_size) and struct.unpack(">2I", header[24:]) == running
+        headless = not whole
+        log = Log(PAGE_SIZE if headless else page_size)
+        step = _FRAME_HEADER + log.page_size
+        for at in range(_LOG_HEADER, size - step + 1, step):
+            frame = _read(descriptor, at, step)
+            ours = frame[:4] > _NO_PAGE and (headless or frame[8:16] == salts)
             if whole and ours:
                 running = _checksum(frame[:8] + frame[_FRAME_HEADER:], running, order)
             whole = whole and ours and struct.unpack(">2I", frame[16:24]) == running
@@ -89,7 +92,7 @@ class Pages:
         # A page that is in the log may be broken there, and whole in the database: all views are tried.
         views = [{frame.page: frame.at for frame in frames} for frames in (log.frames, log.frames[: log.used], [])]
         self._views = [view for at, view in enumerate(views) if view not in views[:at]]
-        self.page_size = log.page_size or self._page_size()
+        self.page_size = log.page_size or PAGE_SIZE
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,12 +114,6 @@ class Pages:
                 yield from self._leaf(page, at // self.page_size + 1)
 
     # ----
-
-    def _page_size(self) -> int:
-        header = _read(self._database, 0, 18)
-        size = int.from_bytes(header[16:18], "big") if len(header) == 18 else 0
-        size = 1 << 16 if size == 1 else size
-        return size if _is_page_size(size) else 1024
 
     def _leaf(self, page: bytes, number: int) -> Iterator[Row]:
         start = 100 if number == 1 else 0

@@ -18,11 +18,12 @@ from gateway.outbox.block import DamagedBlock, decode, encode
 from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.mark import Mark
-from gateway.outbox.opening import PAGE_SIZE, is_whole, log_of
-from gateway.outbox.pages import Pages
+from gateway.outbox.opening import is_whole, log_of
+from gateway.outbox.pages import PAGE_SIZE, Pages
 from gateway.outbox.ranges import END, Ranges
 from gateway.outbox.rows import LAST_EPOCH, LOSS, DamagedRow, Run, block_sum, enter, is_block, read_claim, write_claims
 from gateway.outbox.schema import migrations
+from gateway.outbox.starting import GAP
 from gateway.reading import EPOCH_SHIFT
 
 STEP = 1 << 23
@@ -44,12 +45,11 @@ class Salvage:
         """Return what the user should know."""
         if self.kept.name.rpartition(".")[2].startswith("foreign"):
             return f"there was a file that is no outbox ({why}): it was moved to {self.kept}, and a new one was begun"
-        missing = sum(self.missing.values())
-        count = f"{missing} readings" if missing else "how many readings, is not known,"
+        missing = max(self.missing.values(), default=0)
         room = "; there was no room for more" if self.no_room else ""
         return (
-            f"the outbox was damaged ({why}): {self.readings} readings were salvaged{room}, {count} are missing, as "
-            f"the ledger says. What is left of the file is kept in {self.kept}"
+            f"the outbox was damaged ({why}): {self.readings} readings were salvaged{room}, and "
+            f"{missing} are known to be missing; the ledger has more. What is left of the file is kept in {self.kept}"
         )
 
 
@@ -167,11 +167,12 @@ class _Reader:
         ends = [end for _, end in blocks] + [end for claim in self._claims.values() for _, end in claim.acked]
         end = max([mark.end, *ends])
         newest = max([mark.epoch, end >> EPOCH_SHIFT, *self._runs])
+        unknown = dict.fromkeys(range(max(min(self._runs, default=1), newest - GAP + 1), newest + 1), 0)
         rows = [(one, *_fields(loss)) for one, loss in sorted(self._losses.items())]
         db.executemany(f"INSERT INTO ledger (id, {LOSS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 (a constant)
         for name in dict.fromkeys([*self._claims, *uplinks]):
             claim = self._claims.get(name)
-            counts = _missing(claim, stored, end) if claim is not None else {}
+            counts = unknown if claim is None else _missing(claim, stored, end)
             missing[name] = sum(counts.values())
             # Nobody can name them: how many of each epoch, and 0 where it is not known, as of what left no trace.
             lost = [*counts.items(), (newest, 0)]

@@ -18,8 +18,8 @@ from gateway.reading import EPOCH_SHIFT
 
 WINDOWS = 1000
 """Entries about unclean ends that the ledger keeps: they tell of readings, and count none."""
-GAP = 100
-"""Epochs that are named one by one when the database went back in time."""
+GAP = 20
+"""Epochs that are named one by one, at most, when nobody knows what became of them."""
 
 
 @dataclass(slots=True)
@@ -93,8 +93,7 @@ def begin(
 
 def _gap(names: Iterable[str], last: Run | None, mark: Mark, now: float) -> list[Loss]:
     """Return entries for the epochs of which an unknown part is missing."""
-    first = max(last.id if last else mark.known, mark.known - GAP)
-    epochs = range(first, mark.known + 1)
+    epochs = range(max(last.id if last else 1, mark.known - GAP + 1), mark.known + 1)
     return [Loss(name, "?", epoch, 0, 0, now, now, 0, "went-back") for name in names for epoch in epochs]
 
 

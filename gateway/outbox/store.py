@@ -23,10 +23,11 @@ from gateway.outbox.log import Commit, State
 from gateway.outbox.mark import Mark
 from gateway.outbox.mark import read as read_mark
 from gateway.outbox.mark import write as write_mark
-from gateway.outbox.opening import PAGE_SIZE, Damaged, connect, examine, is_damage, is_unreadable
+from gateway.outbox.opening import Damaged, connect, examine, is_damage, is_unreadable
+from gateway.outbox.pages import PAGE_SIZE
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
-from gateway.outbox.rows import LOSS, DamagedRow, Run, block_sum, enter, is_block, known_end, write_claims
+from gateway.outbox.rows import LOSS, Run, block_sum, enter, is_block, known_end, write_claims
 from gateway.outbox.salvage import salvage
 from gateway.outbox.starting import Begun, begin
 from gateway.outbox.times import Epoch
@@ -91,7 +92,7 @@ class Store:
             begun.state.waiting = {
                 name: self._waiting(Ranges(claim.acked)) for name, claim in begun.state.claims.items()
             }
-        except (sqlite3.Error, Damaged, DamagedRow, OSError) as error:
+        except (sqlite3.Error, Damaged, ValueError, OSError) as error:
             self.close()
             if isinstance(error, OutboxError):
                 raise
@@ -113,7 +114,7 @@ class Store:
                 self._db = connect(self.path, self._checkpoint)
                 begun = begin(self._db, boot_id, offset, interval, self._uplinks, accounted)
                 break
-            except (sqlite3.Error, Damaged, DamagedRow) as error:
+            except (sqlite3.Error, Damaged, ValueError) as error:
                 if hasattr(self, "_db"):
                     self._db.close()
                 unreadable = is_unreadable(error)
