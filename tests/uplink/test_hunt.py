@@ -97,3 +97,13 @@ def test_brokers_that_name_each_other_are_not_hammered() -> None:
     hunt.proven(0)
     hunt.hinted(1)
     assert hunt.next(0.0) == (1, 0.0)
+
+
+@pytest.mark.parametrize("mode", ["hunt", "equal"])
+def test_a_short_pause_is_no_reason_to_go_back(mode: Mode) -> None:
+    """Full jitter may give no pause at all: the other brokers are tried first all the same, each in its turn."""
+    hunt = Hunt(3, 1.0, 10.0, mode=mode, uniform=lambda low, high: low)
+    for _ in range(3):
+        for index in range(3):
+            assert hunt.next(0.0) == (index, 0.0)
+            hunt.failed(index, now=0.0)
