@@ -19,8 +19,13 @@ EVERY = 1.0
 """Seconds between two entries about one loss that goes on."""
 REMEMBERED = 1000
 """Losses of which it is known how far they have gone."""
+WINDOW = "crash-window"
+"""The reason that stands for what an unclean end has cost, and that tells of nothing else."""
+AGAIN = 100
+"""Losses of earlier runs that are told again after an unclean end."""
 
-Kind = tuple[str, str, int, str]
+Kind = tuple[str, str, int, str, bool]
+"""What losses have in common that are told as one; the last is whether it is known how many they were."""
 
 
 class Announcer:
@@ -70,10 +75,10 @@ class Announcer:
         """Take up what earlier runs have left; after an unclean end, nobody knows which of it was announced."""
         for loss in ledger[-REMEMBERED:]:
             self._remember(loss)
-        before = self._outbox.epoch - 1
-        if any(loss.reason == "crash-window" and loss.epoch == before for loss in ledger):
-            newest = {(loss.uplink, loss.stream, loss.reason): kind for kind, loss in self._told.items()}
-            self._wait(self._told.pop(kind) for kind in newest.values())
+        if self._outbox.found:
+            before = [kind for kind in self._told if kind[3] != WINDOW][-AGAIN:]
+            kinds = dict.fromkeys([*before, *map(_kind, self._outbox.found)])
+            self._wait(self._told.pop(kind) for kind in kinds if kind in self._told)
 
     def _lost(self, loss: Loss) -> None:
         if loss.stream == LEDGER:
@@ -83,8 +88,9 @@ class Announcer:
 
     def _wait(self, losses: Iterable[Loss]) -> None:
         for loss in losses:
-            waiting = self._waiting.get(loss.kind)
-            self._waiting[loss.kind] = loss if waiting is None else waiting.plus(loss)
+            kind = _kind(loss)
+            waiting = self._waiting.get(kind)
+            self._waiting[kind] = loss if waiting is None else waiting.plus(loss)
         if self._waiting and self._timer is None:
             # Not at once: whoever enters a loss is in the middle of something.
             self._timer = self._loop.call_later(0.0, self._on_timer)
@@ -94,12 +100,13 @@ class Announcer:
         self.flush()
 
     def _remember(self, loss: Loss) -> None:
-        told = self._told.pop(loss.kind, None)
+        kind = _kind(loss)
+        told = self._told.pop(kind, None)
         if told is not None and (loss.first_seq == 0 or told.last_seq + 1 == loss.first_seq):
             loss = told.plus(loss)
         elif len(self._told) >= REMEMBERED:
             del self._told[next(iter(self._told))]
-        self._told[loss.kind] = loss
+        self._told[kind] = loss
 
 
 class Again(Nobody):
@@ -143,6 +150,10 @@ class WithLedger:
             stream = str(values["stream"])
             values["topic"] = self.readings.topic("+" if stream == "?" else stream)
         return FORMATS["json"](entry._replace(values=values), ts, historical)
+
+
+def _kind(loss: Loss) -> Kind:
+    return (*loss.kind, loss.count > 0)
 
 
 def _values(loss: Loss) -> dict[str, Value]:

@@ -76,6 +76,8 @@ class Outbox:
         self._times: Times
         self._bounds: Bounds
         self._keeper: Keeper
+        self.found: list[Loss] = []
+        """What opening it has entered into the ledger: after an unclean end, or where the file went back in time."""
         self._feeds: dict[str, Feed] = {}
         self._waking = False
         self._woke = 0.0  # seconds since boot
@@ -138,6 +140,7 @@ class Outbox:
             await writer.stop(1.0)
             raise
         self._build(state, epochs, offset)
+        self.found = state.losses
         for remark in state.remarks:
             self._logger.warning(remark)
         if room.limit - room.used < LITTLE:

@@ -89,6 +89,44 @@ def test_a_loss_is_explained_by_the_ledger_and_by_nothing_else(folder: Path, bro
         assert deaf["unexplained"] == row["missing"]
 
 
+def test_a_loss_is_explained_although_the_gateway_was_killed(folder: Path, broker: Mosquitto) -> None:
+    """Killed in the middle of a loss, the gateway announces at its next start what it may not have announced before."""
+    with (
+        listening(broker, "--whole") as verifier,
+        Gate(broker.port) as gate,
+        SerialDevice("boiler", folder, rate=200) as boiler,
+        Subscriber(broker) as subscriber,
+        Gateway(
+            configuration(
+                folder,
+                brokers=[gate.url],
+                devices=[boiler],
+                outbox={"max_age": "1s", "commit_interval": "100ms"},
+                uplink={"ack_timeout": "500ms", "connect_timeout": "500ms"},
+            )
+        ) as gateway,
+    ):
+        for _ in range(3):
+            gateway.start()
+            boiler.wait_opened(10)
+            boiler.resume()
+            gateway.wait_figures(lambda figures: figures["uplinks"]["cloud"]["delivered"] > 100, 20, "some delivered")
+            gate.hold()
+            gateway.wait_figures(lambda figures: figures["uplinks"]["cloud"]["lost"] > 50, 20, "a loss")
+            gateway.kill()
+            boiler.pause()
+            boiler.discard()
+            gate.release()
+        gateway.start()
+        gateway.wait_delivered(20)
+        boiler.wait_opened(10)
+        assert gateway.stop().status == 0
+        subscriber.quiet(0.3, 10)
+        status, report = verifier.verdict()
+    assert status == 0, report
+    assert sum(row["missing"] for row in report["streams"]) > 50
+
+
 def test_a_whole_stream_proves_itself(folder: Path, broker: Mosquitto) -> None:
     """Without a loss, the verdict is 0 and every reading is counted, over a restart of the gateway."""
     with (
