@@ -17,15 +17,21 @@ from gateway.uplink.route import Batch
 
 EVERY = 1.0
 """Seconds between two entries about one loss that goes on."""
+PARTS = 10
+"""Losses of one kind, with gaps between them, that are told apart when they come within that time."""
 REMEMBERED = 1000
 """Losses of which it is known how far they have gone."""
 WINDOW = "crash-window"
 """The reason that stands for what an unclean end has cost, and that tells of nothing else."""
 AGAIN = 100
 """Losses of earlier runs that are told again after an unclean end."""
+RUNS = 10
+"""Runs back in which an entry that was lost since is remembered to have been lost."""
 
 Kind = tuple[str, str, int, str, bool]
 """What losses have in common that are told as one; the last is whether it is known how many they were."""
+Key = tuple[Kind, int]
+"""A loss from its beginning: its kind and its first seq."""
 
 
 class Announcer:
@@ -40,8 +46,10 @@ class Announcer:
         """Entries of this run."""
         self._outbox = outbox
         self._every = every
-        self._told: dict[Kind, Loss] = {}  # the newest of each kind, from its beginning
-        self._waiting: dict[Kind, Loss] = {}
+        self._told: dict[Key, Loss] = {}
+        self._newest: dict[Kind, Key] = {}
+        self._waiting: dict[Kind, list[Loss]] = {}
+        self._again: dict[Key, None] = {}  # of what was told
         self._unheard: set[str] = set()  # uplinks that have lost entries
         self._timer: asyncio.TimerHandle | None = None
 
@@ -60,53 +68,71 @@ class Announcer:
     def flush(self) -> None:
         """Announce what waits, now."""
         waiting, self._waiting = self._waiting, {}
-        for kind, loss in waiting.items():
-            self._remember(loss)
-            self._outbox.put(LEDGER, _values(self._told[kind]))
-            self.announced += 1
+        again, self._again = self._again, {}
+        news = dict.fromkeys(self._remember(loss) for losses in waiting.values() for loss in losses)
+        for key in {**again, **news}:
+            if key in self._told:
+                self._outbox.put(LEDGER, _values(self._told[key]))
+                self.announced += 1
 
     def again(self, uplink: str) -> None:
         """Announce all that is known of an uplink's losses again, if entries about them were lost themselves."""
         if uplink in self._unheard:
             self._unheard.discard(uplink)
-            self._wait(self._told.pop(kind) for kind in list(self._told) if kind[0] == uplink)
+            self._repeat(key for key, loss in self._told.items() if loss.uplink == uplink)
 
     def _begin(self, ledger: Sequence[Loss]) -> None:
         """Take up what earlier runs have left; after an unclean end, nobody knows which of it was announced."""
         for loss in ledger[-REMEMBERED:]:
-            self._remember(loss)
+            if loss.stream != LEDGER:
+                self._remember(loss)
+            elif loss.epoch >= self._outbox.epoch - RUNS:
+                self._unheard.add(loss.uplink)
         if self._outbox.found:
-            before = [kind for kind in self._told if kind[3] != WINDOW][-AGAIN:]
-            kinds = dict.fromkeys([*before, *map(_kind, self._outbox.found)])
-            self._wait(self._told.pop(kind) for kind in kinds if kind in self._told)
+            self._repeat([key for key, loss in self._told.items() if loss.reason != WINDOW][-AGAIN:])
+            self._repeat(self._newest[kind] for kind in map(_kind, self._outbox.found) if kind in self._newest)
 
     def _lost(self, loss: Loss) -> None:
         if loss.stream == LEDGER:
             self._unheard.add(loss.uplink)
+            return
+        parts = self._waiting.setdefault(_kind(loss), [])
+        if parts and (_goes_on(parts[-1], loss) or len(parts) >= PARTS):
+            parts[-1] = parts[-1].plus(loss)
         else:
-            self._wait([loss])
+            parts.append(loss)
+        self._schedule()
 
-    def _wait(self, losses: Iterable[Loss]) -> None:
-        for loss in losses:
-            kind = _kind(loss)
-            waiting = self._waiting.get(kind)
-            self._waiting[kind] = loss if waiting is None else waiting.plus(loss)
-        if self._waiting and self._timer is None:
-            # Not at once: whoever enters a loss is in the middle of something.
+    def _repeat(self, keys: Iterable[Key]) -> None:
+        self._again.update(dict.fromkeys(keys))
+        if self._again:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is None:
+            # Not at once: whoever enters a loss, or has a new link, is in the middle of something.
             self._timer = self._loop.call_later(0.0, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = self._loop.call_later(self._every, self._on_timer) if self._waiting else None
+        busy = self._waiting or self._again
+        self._timer = self._loop.call_later(self._every, self._on_timer) if busy else None
         self.flush()
 
-    def _remember(self, loss: Loss) -> None:
+    def _remember(self, loss: Loss) -> Key:
+        """Add to what was told of a loss that goes on, or begin with a new one."""
         kind = _kind(loss)
-        told = self._told.pop(kind, None)
-        if told is not None and (loss.first_seq == 0 or told.last_seq + 1 == loss.first_seq):
-            loss = told.plus(loss)
+        before = self._told.get(self._newest[kind]) if kind in self._newest else None
+        if before is not None and _goes_on(before, loss):
+            del self._told[self._newest[kind]]
+            loss = before.plus(loss)
         elif len(self._told) >= REMEMBERED:
-            del self._told[next(iter(self._told))]
-        self._told[kind] = loss
+            oldest = next(iter(self._told))
+            del self._told[oldest]
+            if self._newest.get(oldest[0]) == oldest:
+                del self._newest[oldest[0]]
+        key = self._newest[kind] = (kind, loss.first_seq)
+        self._told[key] = loss
+        return key
 
 
 class Again(Nobody):
@@ -154,6 +180,11 @@ class WithLedger:
 
 def _kind(loss: Loss) -> Kind:
     return (*loss.kind, loss.count > 0)
+
+
+def _goes_on(before: Loss, loss: Loss) -> bool:
+    """Say whether one loss is the continuation of another of its kind; those that nobody can name are one."""
+    return loss.first_seq in (0, before.last_seq + 1)
 
 
 def _values(loss: Loss) -> dict[str, Value]:

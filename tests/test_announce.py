@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -202,3 +203,49 @@ async def test_the_receiver_has_its_proof(outbox: Outbox) -> None:
         proof.take(topic, orjson.dumps(content))
     (row,) = proof.report().rows
     assert (row.received, row.explained, row.unexplained) == (2, {"rejected": 3, "disk-error": 1}, ())
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_long_outage_is_explained_in_the_end(tmp_path: Path, seed: int) -> None:
+    """Over runs in which nothing can be sent and far more is taken in than there is room for, entries are lost as well.
+
+    What arrives in the end, and whatever arrived before, explains everything that is missing.
+    """
+    rng = random.Random(seed)
+    path = tmp_path / "outbox.db"
+    proof = Proof(whole=True)
+
+    def pass_on(receiver: Receiver) -> None:
+        for topic, content, _ in receiver.came:
+            proof.take(topic, orjson.dumps(content))
+        receiver.came.clear()
+
+    for run in range(5):
+        async with Outbox(path, ["cloud"], max_size=60_000, commit_interval=0.05) as outbox:
+            async with Announcer(outbox, 0.01) as announcer:
+                receiver = Receiver(outbox, "cloud")
+                link = Again(announcer, "cloud")
+                for _ in range(rng.randrange(2, 12)):
+                    for _ in range(rng.randrange(400)):
+                        outbox.put(rng.choice(["boiler", "meter"]), {"n": rng.randbytes(8).hex()})
+                    if run < 4 and rng.random() < 0.3:
+                        some = receiver.feed.take(rng.randrange(1, 30))
+                        receiver.feed.rejected([one.id for one in some], "rejected")
+                    if rng.random() < 0.2:
+                        link.connected("mqtt://broker", "5", False)
+                        receiver.take()
+                    await outbox.flush()
+                    await outbox.flush()
+                if run == 4:
+                    async with asyncio.timeout(20):
+                        link.connected("mqtt://broker", "5", False)
+                        announcer.flush()
+                        while receiver.feed.account.waiting:
+                            receiver.more.clear()
+                            if not receiver.take():
+                                await receiver.more.wait()
+                            announcer.flush()
+            pass_on(receiver)
+    report = proof.report()
+    assert report.unknown == 0, report
+    assert sum(row.missing for row in report.rows) > 100
