@@ -62,7 +62,7 @@ def lasting(seconds: float) -> str:
 
 
 def _for_eyes(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for at, column in enumerate(columns):
         right = bool(rows) and all(isinstance(row[at], int) for row in rows)
         table.add_column(column, justify="right" if right else "left", overflow="fold")

@@ -86,7 +86,7 @@ def verify(
     if as_json:
         print(json.dumps({**as_dict(report), "links_lost": session.lost}))
     else:
-        _show(report, session.lost)
+        print_report(report, session.lost)
     raise typer.Exit(0 if report.proved else EX_UNEXPLAINED)
 
 
@@ -192,11 +192,12 @@ def _tls(**options: Any) -> Any:
     return Tls(**options) if any(options.values()) else None
 
 
-def _show(report: Report, lost: int) -> None:
+def print_report(report: Report, lost: int) -> None:
+    """Print the table, what nothing explains, and the verdict; `lost` is how often the link was lost meanwhile."""
     from gateway.cli.tables import number, plain, show
 
     console = plain()
-    columns = ("topic", "epoch", "seq", "received", "missing", "duplicates", "reordered", "explained")
+    columns = ("topic", "epoch", "seq", "received", "missing", "twice", "reordered", "explained")
     if report.rows:
         show(columns, map(_cells, report.rows), console)
     for row in report.rows:

@@ -77,6 +77,17 @@ def test_trim_by_the_service_is_explained_to_the_receiver(folder: Path, broker: 
         assert not told(command("status", "--json", "-c", config))["running"]
 
 
+def test_status_of_a_service_that_has_delivered_everything(folder: Path, broker: Mosquitto) -> None:
+    """An uplink of which the card has never heard is shown as well, as the service knows it."""
+    with Gateway(configuration(folder, brokers=[broker.url])) as gateway:
+        gateway.start()
+        gateway.wait_figures(lambda figures: figures["uplinks"]["cloud"]["broker"], 10, "a link")
+        shown = command("status", "-c", folder / "gateway.toml").stdout.splitlines()
+    assert shown[0] == f"{folder / 'outbox.db'}, in use by the service"
+    assert shown[1].split() == ["uplink", "waiting", "oldest", "set", "aside", "lost", "broker"]
+    assert shown[2].split() == ["cloud", "0", "0", "0", broker.url]
+
+
 def test_a_killed_service_is_no_obstacle(folder: Path, broker: Mosquitto) -> None:
     """After a SIGKILL the socket is still there; the outbox is looked at and changed without the service."""
     with (

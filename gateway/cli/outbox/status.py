@@ -15,6 +15,7 @@ USUAL = 25.0
 """Bytes that a reading takes on the card, where nothing lies there to tell: measured with JSON of 122 bytes."""
 ENOUGH = 1000
 """Readings on the card from which on what they take can be taken for the rule."""
+UNKNOWN = Standing(waiting=0, oldest=None, quarantined=0, lost=0)
 
 
 def run(place: Place, *, as_json: bool) -> None:
@@ -36,6 +37,7 @@ def _told(
     """Put together what the card and the service say. The service knows what is only in memory."""
     figures = service or {}
     live = figures.get("uplinks", {})
+    standing = {**dict.fromkeys(live, UNKNOWN), **standing}  # an uplink that has everything need not be on the card
     uplinks = {
         uplink: {
             "waiting": live[uplink]["waiting"] if uplink in live else one.waiting,
