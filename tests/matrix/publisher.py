@@ -27,9 +27,7 @@ async def publish(store: str, url: str, protocol: str, first: int) -> None:
             numbers = range(first, first + BURST)
             os.write(log, "".join(f"i {number}\n" for number in numbers).encode())
             for number in numbers:
-                open_ones.append(
-                    await client.publish("numbers", b"%d" % number, qos=2, stored=number == numbers[-1])
-                )
+                open_ones.append(await client.publish("numbers", b"%d" % number, qos=2, stored=number == numbers[-1]))
             os.write(log, "".join(f"s {number}\n" for number in numbers).encode())
             first += BURST
             while len(open_ones) > OPEN:
