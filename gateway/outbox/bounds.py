@@ -18,7 +18,11 @@ WORDS = {
     "count": "it has reached max_count",
     "no-space": "the card has no more free than keep_free",
     "too-old": "they are older than max_age",
+    "fault": "the card takes nothing, and in memory there are as many as memory_limit allows",
 }
+
+BESIDE = 500
+"""Bytes of memory that a reading takes beside what it weighs, about."""
 
 
 class Bounds:
@@ -33,14 +37,17 @@ class Bounds:
         max_size: int,
         max_age: float | None,
         when_full: str,
+        memory_limit: int = END,
         logger: Any,
     ) -> None:
         self.max_count = END if max_count is None else max_count
         self.max_age = max_age
         self.drop_newest = when_full == "drop-newest"
         self.drop_oldest = when_full == "drop-oldest"
-        self.tight = max_count is not None or when_full == "reject" or not log.has_card
+        self.tight = self._tight = max_count is not None or when_full == "reject" or not log.has_card
         """Whether `admit` has to be asked for each reading."""
+        self._memory_limit = memory_limit
+        self._fault: str | None = None
         self._reject = when_full == "reject"
         self._log = log
         self._times = times
@@ -57,8 +64,17 @@ class Bounds:
             self._room = limit - used
             self._limit = (name, limit)
 
+    def on_fault(self, reason: str | None) -> None:
+        """Hold to `memory_limit` what is in memory while the card takes nothing, for `reason`; None: it does."""
+        self._fault = reason
+        self.tight = self._tight or reason is not None
+        if reason is None:
+            self._gave_up.discard("fault")
+
     def admit(self, size: int, count: int = 1) -> bool:
         """Make room for what weighs `size` bytes; return False if it is itself what has to go. Raises OutboxFull."""
+        if self._fault is not None and self._in_memory(size, count) > self._memory_limit:
+            self._spill(size, count)
         if self._log.weight + size <= self._room:
             for account in self._accounts:
                 if account.waiting + count > self.max_count:
@@ -117,7 +133,29 @@ class Bounds:
         if not self._reject:
             return END, END
         most = max((account.waiting for account in self._accounts), default=0)
-        return self.max_count - most, self._room - self._log.weight
+        count, size = self.max_count - most, self._room - self._log.weight
+        if self._fault is not None:
+            half = (self._memory_limit - self._in_memory(0, 0)) // 2
+            count, size = min(count, half // BESIDE), min(size, half)
+        return count, size
+
+    def _in_memory(self, size: int, count: int) -> int:
+        """Return about how many bytes of memory are used with `count` readings more that weigh `size`."""
+        return self._log.weight + size + BESIDE * (len(self._log.tail) + count)
+
+    def _spill(self, size: int, count: int) -> None:
+        """Make room in memory: first what needs not be there, then the oldest. Raises OutboxFull."""
+        log = self._log
+        log.forget()
+        if self._reject and self._in_memory(size, count) > self._memory_limit:
+            raise OutboxFull(f"the card takes nothing ({self._fault}), and memory_limit is {self._memory_limit}")
+        if self._in_memory(size, count) <= self._memory_limit:
+            return
+        much = self._memory_limit - self._memory_limit // 16  # many at once, because each time costs
+        while (over := self._in_memory(size, count) - much) > 0 and len(log.tail):
+            some = 1 + over * len(log.tail) // self._in_memory(0, 0)
+            self.give_up(log.tail.slice(log.tail.start, log.tail.start + some), "fault", in_flight=True)
+            log.forget()
 
     def _over(self, size: int, count: int) -> tuple[str, str]:
         """Return (word, sentence) for the bound that is reached with `size` bytes and `count` readings more."""
@@ -154,7 +192,7 @@ class Bounds:
         return min(idle, default=None, key=lambda reading: reading.id)
 
     def _lose(self, follower: Follower, readings: Sequence[Reading], why: str) -> int:
-        reason = "full" if why == "count" else why
+        reason = {"count": "full", "fault": self._fault or "disk-error"}.get(why, why)
         count = self._log.lose(follower, readings, reason, self._times.wall)
         if count and why not in self._gave_up:
             self._gave_up.add(why)

@@ -9,14 +9,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from gateway.backoff import Backoff
 from gateway.outbox.bounds import Bounds
 from gateway.outbox.follower import Page
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Commit, Log
+from gateway.outbox.opening import is_damage
+from gateway.outbox.place import Gone
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.store import Store, Written
 from gateway.outbox.times import Times
+from gateway.outbox.trouble import Trouble
 from gateway.outbox.writer import Writer
 
 MARGIN = 0.02
@@ -25,6 +27,16 @@ LEAD = 0.25
 """Part of the interval by which a transaction begins earlier, at most, so that it is over in time."""
 SHED = 1 << 16
 """Bytes that are given up at once, at least, when the outbox is full."""
+SLOW = 2.0
+"""Seconds after which a transaction that is not over counts as a fault of the card."""
+TRIES = 12
+"""How often the card is asked for a block that it does not give, over half a minute, before that counts as lost."""
+SPARE = 2048
+"""Unused pages from which on space is given back; a quarter of them stays, to be used again."""
+STEP = 512
+"""Pages that are given back at once."""
+BETWEEN = 0.02
+"""Seconds between two such steps."""
 AGING = 1.0
 """Seconds between two looks for what is too old, at least, while nothing else is written."""
 
@@ -58,7 +70,10 @@ class Committer:
         self._on_change = on_change
         self._logger = logger
         self._loop = asyncio.get_running_loop()
-        self._backoff = Backoff(0.2, 5.0)
+        self._writing = Trouble("written", "readings stay in memory", logger)
+        self._reading = Trouble("read", "what is on the card waits, and new readings go", logger)
+        self._unread: dict[int, int] = {}  # id -> how often the card was asked in vain for what begins there
+        self._broken = False  # the file is to be set up anew before anything else
         self._cost = 0.0  # seconds that a transaction takes, lately
         self._last = times.now()  # when the last one began
         self._retry_at = 0.0
@@ -69,7 +84,8 @@ class Committer:
         self._upto = 0  # every id below is in the transaction that is under way, or was in an earlier one
         self._over, self._next_over = asyncio.Event(), asyncio.Event()  # that transaction, and the one after it
         self._full, self._reason = False, "full"
-        self._failing = False
+        self._why = ""  # it is broken
+        self._giving: asyncio.Task[None] | None = None
         self._closed = False
         self._aging: asyncio.TimerHandle | None = None
         if bounds.max_age is not None:
@@ -112,13 +128,36 @@ class Committer:
             self.schedule()
             await (self._over if self._busy is not None and one < self._upto else self._next_over).wait()
 
+    @property
+    def fault(self) -> str | None:
+        """Why the card takes nothing now, in the ledger's words; None if it does."""
+        return self._writing.reason
+
     async def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
         """Read back, after a while if the card cannot be read now. See `Keeper`."""
         try:
-            return await self._writer.submit(partial(self._store.read, start, upto, limit))
+            found = await self._writer.submit(partial(self._store.read, start, upto, limit))
         except sqlite3.Error as error:
-            await asyncio.sleep(self._trouble("read", error))
+            if is_damage(error):
+                self._break()
+            await asyncio.sleep(self._reading.met(error))
+            return await self._unreadable(start, upto)
+        self._unread.pop(start, None)
+        self._reading.over()
+        return found
+
+    async def _unreadable(self, start: int, upto: int) -> tuple[Page, list[tuple[int, int]]]:
+        """Return nothing, for now; or what has been asked for too often as damaged."""
+        self._unread[start] = self._unread.get(start, 0) + 1
+        if self._unread[start] < TRIES:
             return Page(start, start, []), []
+        del self._unread[start]
+        try:
+            blocks = await self._writer.submit(partial(self._store.pass_over, start, upto))
+        except sqlite3.Error:
+            self._break()
+            return Page(start, start, []), []
+        return Page(start, blocks[0][1] + 1 if blocks else upto, []), blocks
 
     async def ledger(self) -> list[Loss]:
         """Return the ledger: what is on the card, and what will be with the next transaction."""
@@ -154,9 +193,9 @@ class Committer:
     async def close(self) -> None:
         """Begin no further transaction, and close the file."""
         self._closed = True
-        for timer in (self._timer, self._aging):
-            if timer is not None:
-                timer.cancel()
+        for waiting in (self._timer, self._aging, self._giving):
+            if waiting is not None:
+                waiting.cancel()
         self._over.set()
         self._next_over.set()
         self._writer.submit(partial(self._store.close, clean=self._log.oldest() is None))
@@ -169,18 +208,11 @@ class Committer:
         log = self._log
         return bool(log.urgent) or self._wanted > log.flushed or (log.durable_first and log.oldest() is not None)
 
-    def _trouble(self, what: str, error: sqlite3.Error) -> float:
-        """Say, once, that the card cannot be `what`, and return the seconds to wait before trying again."""
-        if not self._failing:
-            self._failing = True
-            self._logger.error(f"the outbox cannot be {what}; readings stay in memory until it can", error=str(error))
-        return self._backoff.next()
-
     def _due(self) -> float | None:
         """Return the time since boot at which the next transaction must begin; None if there is nothing to write."""
         lead = min(self._interval * LEAD, 2 * self._cost + MARGIN)
         due = self._log.due(self._interval, lead, self._last)
-        if due is not None and self._pressed:
+        if self._broken or (due is not None and self._pressed):
             due = 0.0
         return None if due is None else max(due, self._retry_at)
 
@@ -193,6 +225,23 @@ class Committer:
             self.schedule()
 
     async def _commit(self) -> None:
+        try:
+            if self._broken:
+                await self._recover()
+            await self._transact()
+        except (sqlite3.Error, OSError) as error:
+            if not self._broken and (isinstance(error, Gone) or is_damage(error)):
+                self._broken, self._why = True, str(error)  # at once
+            else:
+                self._retry_at = self._times.now() + self._writing.met(error)
+                self._bounds.on_fault(self._writing.reason)
+        finally:
+            self._busy = None
+            self._over.set()
+            self._on_change()
+            self.schedule()
+
+    async def _transact(self) -> None:
         log = self._log
         if self._full and self._bounds.drop_newest:
             self._bounds.give_up(log.tail.slice(log.flushed, log.next_id), self._reason)
@@ -201,36 +250,63 @@ class Committer:
         self._upto = commit.upto
         self._over, self._next_over = self._next_over, asyncio.Event()
         began = self._last = self._times.now()
+        slow = self._loop.call_later(SLOW, self._on_slow)
         try:
             written = await self._writer.submit(partial(self._store.commit, commit, correction))
-        except sqlite3.Error as error:
-            log.failed(commit)
-            self._retry_at = self._times.now() + self._trouble("written", error)
         except BaseException:
             log.failed(commit)
             raise
-        else:
-            self._cost += (self._times.now() - began - self._cost) / 4
-            self._times.stored(correction)
-            self._done(commit, written)
-            await self._bound(written)
         finally:
-            self._busy = None
-            self._over.set()
-            self._on_change()
+            slow.cancel()
+        self._cost += (self._times.now() - began - self._cost) / 4
+        self._times.stored(correction)
+        self._done(commit, written)
+        await self._bound(written)
+
+    async def _recover(self) -> None:
+        """Set the file up anew; what it has lost and memory does not have goes into the ledger."""
+        log = self._log
+        claims = {name: follower.claim for name, follower in log.followers.items()}
+        present = await self._writer.submit(partial(self._store.recover, claims, log.tail.start))
+        self._broken = False
+        lost = log.recovered(present)
+        self._logger.error(
+            "the outbox was set up anew, with what is in memory, and with as much of what it held as could be had",
+            why=self._why,
+            **{"readings lost": lost},
+        )
+        self._bounds.tell()
+
+    def _break(self) -> None:
+        """Have the file set up anew with the next transaction."""
+        if not self._broken:
+            self._broken, self._why = True, "it is damaged"
             self.schedule()
+
+    def _on_slow(self) -> None:
+        self._writing.met(TimeoutError(f"the card has not taken a transaction for {SLOW:g} s"))
+        self._bounds.on_fault(self._writing.reason)
+        self._on_change()
 
     def _done(self, commit: Commit, written: Written) -> None:
         self.commits += 1
         self.take_note(written)
         self._log.finish(commit, written.blocks)
         self._retry_at = 0.0
-        if self._failing:
-            self._failing = False
-            self._backoff.reset()
-            self._logger.info("the outbox can be written again")
+        self._writing.over()
+        self._bounds.on_fault(None)
+        if written.spare > SPARE and self._giving is None:
+            self._giving = self._loop.create_task(self._give_back())
         for then in commit.then:
             self._loop.call_soon(then)
+
+    async def _give_back(self) -> None:
+        """Return space that a drained backlog has left, in steps that hold up no transaction."""
+        with suppress(sqlite3.Error):  # the next transaction will meet it, and say so
+            while await self._writer.submit(partial(self._store.give_back, STEP, SPARE // 4)):  # noqa: ASYNC110
+                await asyncio.sleep(BETWEEN)
+            self.take_note(self._store.written())
+        self._giving = None
 
     def take_note(self, written: Written) -> None:
         """Take note of how full the card is."""

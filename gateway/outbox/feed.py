@@ -201,7 +201,8 @@ class Feed:
             self._logger.error("a part of the outbox is damaged", blocks=len(damaged), readings=lost)
             self._follower.tell()
             self._on_progress()
-        if page.end > page.start:
+        self._follower.stuck = page.end == page.start
+        if not self._follower.stuck:
             self._follower.pages.append(page)
         self._follower.on_ready()
 

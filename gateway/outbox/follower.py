@@ -69,6 +69,7 @@ class Follower:
         self.pages: deque[Page] = deque()
         self.loading = False
         self.behind = False
+        self.stuck = False  # the card does not give what is on it: what is in memory goes before it
         self._again = Ranges()  # what a link that is gone had sent
         self._fates: list[tuple[list[int], str]] = []  # not yet told
 
@@ -108,7 +109,7 @@ class Follower:
                 end = min(end, upto)
                 page = self._page(start)
                 if page is None:
-                    break
+                    return taken + self._newer(limit - len(taken), tail, upto) if self.stuck else taken
                 readings = _between(page.readings, start, min(end, page.end), room)
                 stop = min(end, page.end) if len(readings) < room else readings[-1].id + 1
                 self.todo.remove(start, stop)
@@ -118,6 +119,16 @@ class Follower:
                     for a, b in there.gaps(start, stop):
                         self.acked.add(a, b)
             taken += readings
+        return taken
+
+    def _newer(self, limit: int, tail: Tail, upto: int) -> list[Reading]:
+        """Take what is in memory, and leave what is on the card."""
+        taken: list[Reading] = []
+        for start, end in self.todo:
+            lo, hi = max(start, tail.start), min(end, tail.end, upto)
+            if lo < hi and (readings := tail.slice(lo, min(hi, lo + limit - len(taken)))):
+                self.todo.remove(readings[0].id, readings[-1].id + 1)
+                taken += readings
         return taken
 
     def wanted(self, start_of_tail: int) -> int | None:

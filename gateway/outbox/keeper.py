@@ -19,6 +19,10 @@ class Keeper(Protocol):
     def used(self) -> int:
         """How many bytes the outbox takes, where it is kept."""
 
+    @property
+    def fault(self) -> str | None:
+        """Why nothing can be written now, in the ledger's words; None if it can."""
+
     def schedule(self) -> None:
         """Arrange for what has to be done, after something was put in or has met its end. Cheap: called often."""
 

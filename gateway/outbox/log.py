@@ -278,6 +278,35 @@ class Log:
         mean = (weight - self.weight) // max(1, self.secured - secured)
         self.tail.drop(min(self.flushed, self.tail.end - min(KEEP, KEEP_BYTES // max(1, mean))))
 
+    def recovered(self, present: Sequence[tuple[int, int]]) -> int:
+        """Note that the card was set up anew and holds these [start, end) of ids: what it has lost is given up.
+
+        What is still in memory is to be written again. Returns how many readings are lost, to whom most are.
+        """
+        stored, start, lost = Ranges(present), self.tail.start, [0]  # all behind `start` is in memory
+        for follower in self.followers.values():
+            missing = [span for a, b in follower.acked.gaps(0, start) for span in stored.gaps(a, b)]
+            lost.append(self.damaged(follower, [(first, end - 1) for first, end in missing]))
+        self.blocks = len(present)
+        self.flushed = max(self.tail.start, stored.last[1] if present else 0)
+        if self.flushed < self.secured:
+            for reading in self.tail.slice(self.flushed, self.secured):
+                self.pending[reading.stream] += 1
+                self.weight += weigh(reading.values)
+            self.secured = self.flushed
+        if self.durable_first:
+            self.visible = self.flushed
+        return max(lost)
+
+    def forget(self) -> None:
+        """Forget what is in memory and needs not be: it is on the card, or has met its end everywhere."""
+        start = max(self.flushed, self.tail.start)
+        gaps = [next(follower.acked.gaps(start, self.next_id), None) for follower in self.followers.values()]
+        end = min((gap[0] for gap in gaps if gap is not None), default=self.next_id)
+        self._secure(end)
+        self.flushed = max(self.flushed, end)
+        self.tail.drop(end)
+
     def failed(self, commit: Commit) -> None:
         """Note that a commit did not happen: all of it has to be in the next one."""
         self.ledger.restore(commit.losses)

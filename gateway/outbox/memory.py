@@ -20,6 +20,7 @@ class Memory:
     """See `Keeper`."""
 
     commits = 0
+    fault = None  # there is no card that could fail
 
     def __init__(self, log: Log, times: Times, bounds: Bounds) -> None:
         self._log = log

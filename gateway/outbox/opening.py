@@ -58,6 +58,9 @@ def examine(path: Path) -> None:
         return
     if read_log(log).is_damaged:
         raise Damaged("its log is broken before its end")
+    if path.with_name(path.name + "-journal").exists():  # its creation was interrupted, and has to be undone first
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
         db.execute("PRAGMA query_only = ON")
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}

@@ -40,9 +40,9 @@ class Outbox:
 
     `path=None` keeps it in memory only. `commit_interval` is the longest, in seconds, that a reading exists only in
     memory; 0 means on the card before it is sent. `max_count` bounds how many wait for one uplink, `max_size` the bytes
-    on the card or in memory, `max_age` the seconds that one may wait. `when_full` says what happens then: the oldest
-    that no link has taken go into the ledger, or the newest, or nothing more is taken in (OutboxFull). Use as
-    `async with`; opening raises OutboxError.
+    on the card or in memory, `memory_limit` those in memory while the card fails, `max_age` the seconds that one may
+    wait. `when_full` says what happens then: the oldest that no link has taken go into the ledger, or the newest, or
+    nothing more is taken in (OutboxFull). Use as `async with`; opening raises OutboxError.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Outbox:
         max_count: int | None = None,
         max_size: int = 10**9,
         keep_free: int = 0,
+        memory_limit: int = 64 * 10**6,
         max_age: float | None = None,
         when_full: str = "drop-oldest",
         clock: Clock | None = None,
@@ -65,6 +66,7 @@ class Outbox:
         self._interval = commit_interval
         self._max_count = max_count
         self._max_size = max_size
+        self._memory_limit = memory_limit
         self._max_age = max_age
         self._when_full = when_full
         self._clock = clock or Clock()
@@ -125,6 +127,7 @@ class Outbox:
             max_size=self._max_size,
             max_age=self._max_age,
             when_full=self._when_full,
+            memory_limit=self._memory_limit,
             logger=self._logger,
         )
 
@@ -179,7 +182,7 @@ class Outbox:
             else:
                 self._waking = True
                 self._loop.call_soon(self._wake)
-        if self._log.pending[stream] >= ROOM and self._log.has_card:
+        if self._log.pending[stream] >= ROOM and self._log.has_card and self._keeper.fault is None:
             return self._wait_for_room(stream)
         return None
 
@@ -294,6 +297,11 @@ class Outbox:
         """How many bytes the outbox takes: on the card, as of the last transaction, or in memory if there is none."""
         return self._keeper.used
 
+    @property
+    def fault(self) -> str | None:
+        """Why the card takes nothing now, in the ledger's words; None if it does, or if there is none."""
+        return self._keeper.fault
+
     async def _aside(self, ids: Collection[int] | None) -> list[Quarantined]:
         entries = await self._keeper.quarantined()
         return [entry for entry in entries if ids is None or entry.reading.id in ids]
@@ -333,7 +341,8 @@ class Outbox:
 
     def _make_room(self) -> None:
         for stream, room in list(self._rooms.items()):
-            if self._log.pending[stream] < ROOM // 2:
+            # While the card fails, no device has to wait for it: memory_limit is the bound then.
+            if self._log.pending[stream] < ROOM // 2 or self._keeper.fault is not None:
                 del self._rooms[stream]
                 if not room.done():
                     room.set_result(None)

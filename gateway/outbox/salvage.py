@@ -53,11 +53,20 @@ class Salvage:
         )
 
 
-def salvage(path: Path, uplinks: Collection[str], mark: Mark | None, *, max_size: int, below: int = END) -> Salvage:
+def salvage(
+    path: Path,
+    uplinks: Collection[str],
+    mark: Mark | None,
+    *,
+    max_size: int,
+    below: int = END,
+    account: bool = True,
+) -> Salvage:
     """Put a sound database in the place of a damaged or foreign one. Raises sqlite3.Error and OSError.
 
     An uplink of `uplinks` whose acknowledgements cannot be read is sent everything again. With a `mark` beside it, the
-    file was an outbox, whatever it looks like now. Blocks that begin at id `below`, or behind, are left out.
+    file was an outbox, whatever it looks like now. Blocks that begin at id `below`, or behind, are left
+    out. Without `account`, the caller enters what is missing into the ledger.
     """
     draft = aside.draft_of(path)
     with closing(sqlite3.connect(draft, isolation_level=None)) as db:
@@ -70,7 +79,7 @@ def salvage(path: Path, uplinks: Collection[str], mark: Mark | None, *, max_size
             reader.read(pages)
         result = Salvage(path, found=reader.found, no_room=reader.no_room)
         if result.found or mark is not None:
-            result.missing = reader.settle(uplinks, mark or Mark(0, 0, 0))
+            result.missing = reader.settle(uplinks, mark or Mark(0, 0, 0), account=account)
         result.readings = db.execute("SELECT coalesce(sum(count), 0) FROM block").fetchone()[0]
     _sync(draft)
     result.kept = aside.take_place(path, "damaged" if result.found or mark is not None else "foreign")
@@ -157,7 +166,7 @@ class _Reader:
 
     # ---- when all was read
 
-    def settle(self, uplinks: Collection[str], mark: Mark) -> dict[str, int]:
+    def settle(self, uplinks: Collection[str], mark: Mark, *, account: bool) -> dict[str, int]:
         """Make one outbox of it; return how many readings each uplink misses, as far as that is known."""
         db = self._db
         db.execute("BEGIN")
@@ -176,7 +185,7 @@ class _Reader:
             missing[name] = sum(counts.values())
             # Nobody can name them: how many of each epoch, and 0 where it is not known, as of what left no trace.
             lost = [*counts.items(), (newest, 0)]
-            for epoch, count in dict.fromkeys(lost):
+            for epoch, count in dict.fromkeys(lost if account else ()):
                 enter(db, Loss(name, "?", epoch, 0, 0, 0.0, 0.0, count, "disk-error"))
             known = claim or Claim([], [], {})
             acked = list(Ranges([*known.acked, *stored.gaps(0, end)]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +16,16 @@ import orjson
 from gateway.outbox.aside import finish
 from gateway.outbox.block import DamagedBlock, cut, decode, encode
 from gateway.outbox.errors import OutboxError
-from gateway.outbox.follower import Page
+from gateway.outbox.follower import Claim, Page
 from gateway.outbox.ledger import Loss
 from gateway.outbox.lock import lock
 from gateway.outbox.log import Commit, State
 from gateway.outbox.mark import Mark
 from gateway.outbox.mark import read as read_mark
 from gateway.outbox.mark import write as write_mark
-from gateway.outbox.opening import Damaged, connect, examine, is_damage, is_unreadable
+from gateway.outbox.opening import Damaged, connect, examine, is_damage, is_unreadable, log_of
 from gateway.outbox.pages import PAGE_SIZE
+from gateway.outbox.place import carry_over, check, identify
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
 from gateway.outbox.rows import LOSS, Run, block_sum, enter, is_block, known_end, write_claims
@@ -51,6 +52,7 @@ class Written:
     limit: int  # what may be in use: max_size, or less where the card has to keep its free space
     free: int  # left on the card
     max_size: int
+    spare: int = 0  # pages that nothing is in, if they are most of the file: else others had to be moved for them
 
     @property
     def reason(self) -> str:
@@ -92,6 +94,7 @@ class Store:
             begun.state.waiting = {
                 name: self._waiting(Ranges(claim.acked)) for name, claim in begun.state.claims.items()
             }
+            self._written = self._measure()
         except (sqlite3.Error, Damaged, ValueError, OSError) as error:
             self.close()
             if isinstance(error, OutboxError):
@@ -101,6 +104,7 @@ class Store:
             self.close()
             raise
         self._run = begun.run
+        self._place = identify(self.path)
         return begun.state, begun.epochs
 
     def _begin(self, boot_id: str, offset: float, interval: float) -> Begun:
@@ -158,7 +162,10 @@ class Store:
 
         `offset` is (epoch, seconds) when the clock was corrected.
         """
+        check(self.path, self._place)
         db = self._db
+        if db.in_transaction:  # one that could not even be rolled back
+            db.execute("ROLLBACK")
         blocks = [(part[0].id, part[-1].id, len(part), encode(part)) for part in cut(commit.readings)]
         run = self._run
         if commit.streams:
@@ -188,9 +195,41 @@ class Store:
             raise
         self._run = run
         self._blocks += len(blocks) - deleted_blocks
-        if time.monotonic() > self._marked + MARKING:
-            self._mark_now(Mark(run.id, run.id, known_end(db)))
-        return self.written()
+        with suppress(sqlite3.Error, ValueError, OSError):  # it is done: what fails now is met by the next one
+            if time.monotonic() > self._marked + MARKING:
+                self._mark_now(Mark(run.id, run.id, known_end(db)))
+            self._written = self._measure()
+        return self._written
+
+    def recover(self, claims: Mapping[str, Claim], below: int) -> list[tuple[int, int]]:
+        """Set the file up anew after it was deleted or found damaged, with all that can be had of it.
+
+        `claims` are newer than what it knew. Blocks that begin at id `below`, or behind, are left out: they are in
+        memory. Returns [start, end) of the others. Raises sqlite3.Error and OSError; may be called again.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock_path = self.path.with_name(self.path.name + ".lock")
+        if not lock_path.exists():
+            os.close(self._lock)
+            self._lock = -1
+            self._lock = lock(lock_path)
+        if identify(self.path) != self._place:
+            carry_over(self._db, self.path)
+        else:
+            self._db.close()
+            mark = Mark(self._run.id, self._run.id, 0)
+            salvage(self.path, self._uplinks, mark, max_size=self._max_size, below=below, account=False)
+        db = self._db = connect(self.path, self._checkpoint)
+        db.execute("BEGIN IMMEDIATE")
+        self._run.write(db)
+        write_claims(db, claims.items())
+        db.execute("DELETE FROM block WHERE first_id >= ?", (below,))
+        db.execute("COMMIT")
+        self._place = identify(self.path)
+        spans = [(first, last + 1) for first, last in db.execute("SELECT first_id, last_id FROM block")]
+        self._blocks = len(spans)
+        self._mark_now(Mark(self._run.id, self._run.id, known_end(db)))
+        return spans
 
     def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
         """Read back at least `limit` readings from id `start` on, if there are as many below `upto`.
@@ -219,6 +258,24 @@ class Store:
                 break
         rows.close()
         return Page(start, end, readings), damaged
+
+    def give_back(self, pages: int, keep: int) -> bool:
+        """Return up to so many unused pages to the card; say whether there are more than `keep` left."""
+        # As a script: it is a statement with a step for each page, of which `execute` does the first.
+        self._db.executescript(f"PRAGMA incremental_vacuum({pages})")
+        if self._db.execute("PRAGMA freelist_count").fetchone()[0] > keep:
+            return True
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only then the file is shorter
+        with suppress(OSError):
+            self._written = self._measure()
+        return False
+
+    def pass_over(self, start: int, upto: int) -> list[tuple[int, int]]:
+        """Return (first, last) id of the block that has id `start`, or of the next; what is in it is not read."""
+        return self._db.execute(
+            "SELECT first_id, last_id FROM block WHERE last_id >= ? AND first_id < ? ORDER BY first_id LIMIT 1",
+            (start, upto),
+        ).fetchall()
 
     def oldest(self, size: int, spared: Iterable[tuple[int, int]] = ()) -> list[Reading]:
         """Return the readings of the oldest blocks that together take at least `size` bytes, or of the only one.
@@ -269,16 +326,23 @@ class Store:
 
     def written(self) -> Written:
         """Return what the last transaction left behind."""
+        return self._written
+
+    def _measure(self) -> Written:
         pages = self._db.execute("PRAGMA page_count").fetchone()[0]
         free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
-        try:
-            log = self.path.with_name(self.path.name + "-wal").stat().st_size
-            card = os.statvfs(self.path.parent)
-        except OSError as error:
-            raise sqlite3.OperationalError(str(error)) from error
+        log = log_of(self.path).stat().st_size
+        card = os.statvfs(self.path.parent)
         left = card.f_bavail * card.f_frsize
         limit = allowed(self._max_size, pages * PAGE_SIZE + log, left, self._keep_free)
-        return Written(self._blocks, (pages - free) * PAGE_SIZE + log, limit, left, self._max_size)
+        return Written(
+            self._blocks,
+            (pages - free) * PAGE_SIZE + log,
+            limit,
+            left,
+            self._max_size,
+            free if free > pages * 4 // 5 else 0,
+        )
 
 
 def allowed(max_size: int, size: int, free: int, keep_free: int) -> int:

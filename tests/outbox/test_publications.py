@@ -211,7 +211,7 @@ async def test_stored_waits_for_a_card_that_fails_and_a_cancelled_wait_harms_nob
         one = outbox.accept(Publication("t", b"".join(n.to_bytes(4, "big") for n in range(20_000))))
         waits = [asyncio.create_task(outbox.stored(one)) for _ in range(3)]
         outbox.follow("client").release([one], lambda: released.append(one))
-        await until(lambda: outbox._keeper._failing)
+        await until(lambda: outbox.fault == "no-space")
         waits[0].cancel()
         await asyncio.wait([waits[0]])
         assert not waits[1].done()
