@@ -154,6 +154,7 @@ def _outbox(config: Config, logger: Any) -> Outbox:
         commit_interval=0.0 if any(uplink.qos == 2 for uplink in config.uplinks.values()) else section.commit_interval,
         max_size=section.max_size,
         keep_free=section.keep_free,
+        memory_limit=section.memory_limit,
         max_age=section.max_age,
         when_full=section.when_full,
         clock=Clock(),

@@ -61,6 +61,8 @@ class Watch:
         for uplink in self._uplinks:
             where = f"over {uplink.broker}" if uplink.broker else "no broker"
             parts.append(f"{uplink.name}: {where}, {uplink.account.waiting} waiting")
+        if self._outbox.fault is not None:
+            parts.append(f"the card takes nothing ({self._outbox.fault})")
         return f"{self._outbox.taken_in} readings taken in; " + "; ".join(parts)
 
     def figures(self) -> str:
@@ -86,7 +88,12 @@ class Watch:
                     }
                     for uplink in self._uplinks
                 },
-                "outbox": {"commits": self._outbox.commits, "tail": self._outbox.tail, "bytes": self._outbox.used},
+                "outbox": {
+                    "commits": self._outbox.commits,
+                    "tail": self._outbox.tail,
+                    "bytes": self._outbox.used,
+                    "fault": self._outbox.fault,
+                },
                 "ledger": {"announced": self._announcer.announced},
             }
         ).decode()

@@ -60,6 +60,11 @@ class OutboxSection(Section):
     keep_free: Size = Field(
         default=500 * 10**6, ge=0, description="What is left free on the card, whatever max_size says."
     )
+    memory_limit: Size = Field(
+        default=64 * 10**6,
+        ge=10**6,
+        description="The most that readings take in memory while the card fails; beyond it the oldest are dropped.",
+    )
     max_age: Duration | None = Field(
         default=None,
         ge=1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class Salvage:
 
     kept: Path
     readings: int = 0  # in blocks that were whole
-    missing: dict[str, int] = field(default_factory=dict)  # readings that each uplink misses, as far as that is known
+    losses: list[Loss] = field(default_factory=list)  # as entered into the ledger; a count of 0 is not known
     found: bool = False  # anything that an outbox has
     no_room: bool = False  # for all that was readable
 
@@ -45,7 +46,10 @@ class Salvage:
         """Return what the user should know."""
         if self.kept.name.rpartition(".")[2].startswith("foreign"):
             return f"there was a file that is no outbox ({why}): it was moved to {self.kept}, and a new one was begun"
-        missing = max(self.missing.values(), default=0)
+        counts = Counter({loss.uplink: 0 for loss in self.losses})
+        for loss in self.losses:
+            counts[loss.uplink] += loss.count
+        missing = max(counts.values(), default=0)
         room = "; there was no room for more" if self.no_room else ""
         return (
             f"the outbox was damaged ({why}): {self.readings} readings were salvaged{room}, and "
@@ -79,7 +83,7 @@ def salvage(
             reader.read(pages)
         result = Salvage(path, found=reader.found, no_room=reader.no_room)
         if result.found or mark is not None:
-            result.missing = reader.settle(uplinks, mark or Mark(0, 0, 0), account=account)
+            result.losses = reader.settle(uplinks, mark or Mark(0, 0, 0), account=account)
         result.readings = db.execute("SELECT coalesce(sum(count), 0) FROM block").fetchone()[0]
     _sync(draft)
     result.kept = aside.take_place(path, "damaged" if result.found or mark is not None else "foreign")
@@ -166,13 +170,13 @@ class _Reader:
 
     # ---- when all was read
 
-    def settle(self, uplinks: Collection[str], mark: Mark, *, account: bool) -> dict[str, int]:
-        """Make one outbox of it; return how many readings each uplink misses, as far as that is known."""
+    def settle(self, uplinks: Collection[str], mark: Mark, *, account: bool) -> list[Loss]:
+        """Make one outbox of it; return what was entered into its ledger."""
         db = self._db
         db.execute("BEGIN")
         blocks = list(self._disjoint())
         stored = Ranges(blocks)
-        missing: dict[str, int] = {}
+        losses: list[Loss] = []
         ends = [end for _, end in blocks] + [end for claim in self._claims.values() for _, end in claim.acked]
         end = max([mark.end, *ends])
         newest = max([mark.epoch, end >> EPOCH_SHIFT, *self._runs])
@@ -182,14 +186,14 @@ class _Reader:
         for name in dict.fromkeys([*self._claims, *uplinks]):
             claim = self._claims.get(name)
             counts = unknown if claim is None else _missing(claim, stored, end)
-            missing[name] = sum(counts.values())
             # Nobody can name them: how many of each epoch, and 0 where it is not known, as of what left no trace.
-            lost = [*counts.items(), (newest, 0)]
-            for epoch, count in dict.fromkeys(lost if account else ()):
-                enter(db, Loss(name, "?", epoch, 0, 0, 0.0, 0.0, count, "disk-error"))
+            numbers = dict.fromkeys([*counts.items(), (newest, 0)]) if account else {}
+            losses += [Loss(name, "?", epoch, 0, 0, 0.0, 0.0, count, "disk-error") for epoch, count in numbers]
             known = claim or Claim([], [], {})
             acked = list(Ranges([*known.acked, *stored.gaps(0, end)]))
             write_claims(db, [(name, Claim(acked, known.released, known.session))])
+        for loss in losses:
+            enter(db, loss)
         for _, run in sorted(self._runs.items()):
             run.write(db)
         if not set(uplinks) - set(self._claims):
@@ -200,7 +204,7 @@ class _Reader:
         columns = "uplink, id, reason, time, data"
         db.executemany(f"INSERT INTO quarantine ({columns}) VALUES (?, ?, ?, ?, ?)", self._aside.values())  # noqa: S608 (a constant)
         db.execute("COMMIT")
-        return missing
+        return losses
 
     def _disjoint(self) -> Iterator[tuple[int, int]]:
         """Yield [first, end) of each block; what an earlier one holds as well is taken out of a later one."""

@@ -111,7 +111,7 @@ class Store:
         """Open what is there, or what can be made of it, and begin an epoch in it."""
         finish(self.path)
         mark = read_mark(self._mark_path)
-        accounted, remarks = mark, []
+        accounted, remarks, losses = mark, [], []
         for attempt in range(ATTEMPTS):
             try:
                 examine(self.path)
@@ -130,7 +130,9 @@ class Store:
                 result = salvage(self.path, self._uplinks, mark, max_size=self._max_size)
                 accounted = mark and replace(mark, known=0, end=0)
                 remarks.append(result.say(str(error)))
+                losses = result.losses  # of the last one: it has taken up those before
         begun.state.remarks[:0] = remarks
+        begun.state.losses[:0] = losses
         self._mark_now(Mark(begun.run.id, begun.run.id, begun.end))
         return begun
 

@@ -33,6 +33,7 @@ def test_one_uplink_is_enough(tmp_path: Path) -> None:
         "commit_interval": 1.0,
         "max_size": 10**9,
         "keep_free": 500 * 10**6,
+        "memory_limit": 64 * 10**6,
         "max_age": None,
         "when_full": "drop-oldest",
     }
