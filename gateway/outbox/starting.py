@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import orjson
 
@@ -27,12 +27,27 @@ class Begun:
     """A run that has begun, and what the log has to know."""
 
     run: Run
-    epochs: list[Epoch]
-    end: int  # one past the highest id that the database knows
-    state: State = field(default_factory=lambda: State(0))
+    before: list[Run]  # those that the database knows
+    end: int  # one past the highest id that it knows
+    state: State
+
+    @property
+    def epochs(self) -> list[Epoch]:
+        """What the times of all readings hang on."""
+        return [run.epoch for run in (*self.before, self.run)]
+
+    @property
+    def known(self) -> int:
+        """The newest epoch that the database knew before."""
+        return self.before[-1].id if self.before else 0
+
+    def move(self, epochs: int) -> None:
+        """Begin with a later epoch."""
+        self.run = self.run._replace(id=self.run.id + epochs)
+        self.state.epoch = self.run.id
 
 
-def begin(
+def survey(
     db: sqlite3.Connection,
     boot_id: str,
     offset: float,
@@ -40,7 +55,7 @@ def begin(
     uplinks: Sequence[str],
     mark: Mark | None,
 ) -> Begun:
-    """Begin a new epoch, and enter what is missing into the ledger, in one transaction.
+    """Return the run that comes next, and what is missing, without writing.
 
     `mark` is what was known beside the database; None: nothing, or what it says has been accounted for. Raises
     sqlite3.Error and DamagedRow.
@@ -53,9 +68,10 @@ def begin(
     before = {} if last is None else dict.fromkeys(orjson.loads(last.streams), 0)
     run = Run(epoch, boot_id, offset, now, interval, orjson.dumps(before).decode())
     newest = db.execute("SELECT last_id FROM block ORDER BY first_id DESC LIMIT 1").fetchone()
-    oldest = db.execute("SELECT first_id FROM block ORDER BY first_id LIMIT 1").fetchone()
-    begun = Begun(run, [], end, State(epoch, stored_end=newest[0] + 1 if newest else 0))
+    begun = Begun(run, known, end, State(epoch, stored_end=newest[0] + 1 if newest else 0))
     state = begun.state
+    state.claims = held
+    state.quarantined = dict(db.execute("SELECT uplink, count(*) FROM quarantine GROUP BY uplink").fetchall())
     if mark is not None and (mark.known > (last.id if last else 0) or mark.end > end):
         state.losses += _gap(names, last, mark, now)
         state.remarks.append(
@@ -69,11 +85,18 @@ def begin(
             f"epoch {last.id} was not stopped in order: what was only in memory is missing, which is {last.interval:g} "
             "s of readings at most. The ledger says so"
         )
+    return begun
+
+
+def begin(db: sqlite3.Connection, begun: Begun) -> None:
+    """Begin the run, and enter what is missing into the ledger, in one transaction. Raises sqlite3.Error."""
     db.execute("BEGIN IMMEDIATE")
     try:
-        run.write(db)
-        db.execute("DELETE FROM epoch WHERE id < ?", ((oldest[0] if oldest else epoch << EPOCH_SHIFT) >> EPOCH_SHIFT,))
-        for loss in state.losses:
+        begun.run.write(db)
+        oldest = db.execute("SELECT min(first_id) FROM block").fetchone()[0]
+        first = begun.run.id if oldest is None else oldest >> EPOCH_SHIFT
+        db.execute("DELETE FROM epoch WHERE id < ?", (first,))
+        for loss in begun.state.losses:
             enter(db, loss)
         db.execute(
             "DELETE FROM ledger WHERE reason = 'crash-window' AND id <= (SELECT id FROM ledger "
@@ -85,10 +108,6 @@ def begin(
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-    begun.epochs = [one.epoch for one in runs(db)]
-    state.claims = held
-    state.quarantined = dict(db.execute("SELECT uplink, count(*) FROM quarantine GROUP BY uplink").fetchall())
-    return begun
 
 
 def _gap(names: Iterable[str], last: Run | None, mark: Mark, now: float) -> list[Loss]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from gateway.outbox import contents
 from gateway.outbox.aside import finish
-from gateway.outbox.block import DamagedBlock, cut, decode, encode
+from gateway.outbox.block import cut, encode
 from gateway.outbox.errors import OutboxError
 from gateway.outbox.follower import Claim, Page
 from gateway.outbox.ledger import Loss
@@ -28,9 +30,10 @@ from gateway.outbox.pages import PAGE_SIZE
 from gateway.outbox.place import carry_over, check, identify
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
-from gateway.outbox.rows import LOSS, Run, block_sum, enter, is_block, known_end, write_claims
+from gateway.outbox.rows import Run, block_sum, enter, known_end, write_claims
 from gateway.outbox.salvage import salvage
-from gateway.outbox.starting import Begun, begin
+from gateway.outbox.standby import APART, is_fault, look
+from gateway.outbox.starting import Begun, begin, survey
 from gateway.outbox.times import Epoch
 from gateway.reading import Reading
 
@@ -74,6 +77,7 @@ class Store:
         self._blocks = 0
         self._lock = -1
         self._run: Run
+        self._standby: Begun | None = None  # what the card does not know yet
         self._marked = 0.0  # when, on the monotonic clock
 
     def open(self, boot_id: str, offset: float, interval: float = 0.0) -> tuple[State, list[Epoch]]:
@@ -81,42 +85,50 @@ class Store:
 
         A damaged or foreign file is put aside, and what is readable of it goes on. Raises OutboxError.
         """
+        now = boot_id, offset, interval, self._uplinks
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = lock(self.path.with_name(self.path.name + ".lock"))
-        except OutboxError:
-            raise
-        except OSError as error:
-            raise OutboxError(f"cannot open the outbox {self.path}: {error.strerror}") from error
-        try:
-            begun = self._begin(boot_id, offset, interval)
-            self._blocks = begun.state.blocks = self._db.execute("SELECT count(*) FROM block").fetchone()[0]
-            begun.state.waiting = {
-                name: self._waiting(Ranges(claim.acked)) for name, claim in begun.state.claims.items()
-            }
-            self._written = self._measure()
+            self._take_lock()
+            begun = self._begin(now)
         except (sqlite3.Error, Damaged, ValueError, OSError) as error:
             self.close()
             if isinstance(error, OutboxError):
                 raise
-            raise OutboxError(f"cannot open the outbox {self.path}: {error}") from error
+            begun = self._stand_by(now, error)
         except BaseException:
             self.close()
             raise
         self._run = begun.run
         self._place = identify(self.path)
+        self._blocks = begun.state.blocks = self._db.execute("SELECT count(*) FROM block").fetchone()[0]
+        acked = {name: Ranges(claim.acked) for name, claim in begun.state.claims.items()}
+        begun.state.waiting = {name: contents.waiting(self._db, ranges) for name, ranges in acked.items()}
+        self._written = self._measure()
         return begun.state, begun.epochs
 
-    def _begin(self, boot_id: str, offset: float, interval: float) -> Begun:
+    def _take_lock(self) -> None:
+        """Have the outbox for ourselves. Raises OSError, and OutboxInUse if another process has it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        path = self.path.with_name(self.path.name + ".lock")
+        if self._lock >= 0 and not path.exists():
+            os.close(self._lock)
+            self._lock = -1
+        if self._lock < 0:
+            self._lock = lock(path)
+
+    def _begin(self, now: tuple[str, float, float, Sequence[str]]) -> Begun:
         """Open what is there, or what can be made of it, and begin an epoch in it."""
         finish(self.path)
         mark = read_mark(self._mark_path)
-        accounted, remarks, losses = mark, [], []
+        accounted = mark
+        remarks: list[str] = []
+        losses: list[Loss] = []
         for attempt in range(ATTEMPTS):
             try:
                 examine(self.path)
                 self._db = connect(self.path, self._checkpoint)
-                begun = begin(self._db, boot_id, offset, interval, self._uplinks, accounted)
+                begun = survey(self._db, *now, accounted)
+                begun.state.remarks[:0] = remarks
+                begin(self._db, begun)
                 break
             except (sqlite3.Error, Damaged, ValueError) as error:
                 if hasattr(self, "_db"):
@@ -131,15 +143,53 @@ class Store:
                 accounted = mark and replace(mark, known=0, end=0)
                 remarks.append(result.say(str(error)))
                 losses = result.losses  # of the last one: it has taken up those before
-        begun.state.remarks[:0] = remarks
         begun.state.losses[:0] = losses
         self._mark_now(Mark(begun.run.id, begun.run.id, begun.end))
         return begun
 
+    def _stand_by(self, now: tuple[str, float, float, Sequence[str]], error: Exception) -> Begun:
+        """Begin without a card that could take note of it. Raises OutboxError where that is not what is wrong."""
+        try:
+            if not is_fault(error, self.path):
+                raise error
+            with suppress(OSError):
+                self._take_lock()
+            self._db = look(self.path)
+            begun = survey(self._db, *now, read_mark(self._mark_path))
+        except (sqlite3.Error, Damaged, ValueError, OSError):
+            self.close()
+            if isinstance(error, OutboxError):
+                raise
+            raise OutboxError(f"cannot open the outbox {self.path}: {error}") from error
+        try:
+            write_mark(self._mark_path, Mark(begun.run.id, begun.known, begun.end))
+        except OSError:
+            begun.move(random.randrange(APART))  # noqa: S311 - it is no secret
+        begun.state.remarks.append(
+            f"the card cannot be written ({error}): the gateway starts all the same, and keeps readings in memory "
+            "until it can"
+        )
+        self._standby = begun
+        return begun
+
+    def _revive(self, begun: Begun) -> None:
+        """Begin on the card what was begun without it."""
+        self._take_lock()
+        db = connect(self.path, self._checkpoint)
+        try:
+            begin(db, begun)
+        except BaseException:
+            db.close()
+            raise
+        self._db.close()
+        self._db, self._standby = db, None
+        self._place = identify(self.path)
+        self._mark_now(Mark(self._run.id, self._run.id, begun.end))
+
     def close(self, *, clean: bool = False) -> None:
         """Checkpoint and close the file, and let another process have it. `clean`: nothing was left in memory."""
         if hasattr(self, "_db"):
-            if clean:
+            if clean and self._standby is None:
                 with suppress(sqlite3.Error):  # the next start takes it for an unclean end, and says so
                     self._end()
             self._db.close()
@@ -164,6 +214,8 @@ class Store:
 
         `offset` is (epoch, seconds) when the clock was corrected.
         """
+        if self._standby is not None:
+            self._revive(self._standby)
         check(self.path, self._place)
         db = self._db
         if db.in_transaction:  # one that could not even be rolled back
@@ -209,12 +261,9 @@ class Store:
         `claims` are newer than what it knew. Blocks that begin at id `below`, or behind, are left out: they are in
         memory. Returns [start, end) of the others. Raises sqlite3.Error and OSError; may be called again.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock_path = self.path.with_name(self.path.name + ".lock")
-        if not lock_path.exists():
-            os.close(self._lock)
-            self._lock = -1
-            self._lock = lock(lock_path)
+        self._take_lock()
+        if self._standby is not None:
+            self._revive(self._standby)
         if identify(self.path) != self._place:
             carry_over(self._db, self.path)
         else:
@@ -234,32 +283,24 @@ class Store:
         return spans
 
     def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
-        """Read back at least `limit` readings from id `start` on, if there are as many below `upto`.
+        """Read back at least `limit` readings. See `contents.read`."""
+        return contents.read(self._db, start, upto, limit)
 
-        Returns the page, and (first, last) id of each block that is damaged.
-        """
-        readings: list[Reading] = []
-        damaged: list[tuple[int, int]] = []
-        end = upto
-        rows = self._db.execute(
-            "SELECT first_id, last_id, count, crc, data FROM block WHERE first_id < ? AND first_id >= "
-            "(SELECT coalesce(max(first_id), 0) FROM block WHERE first_id <= ?) ORDER BY first_id",
-            (upto, start),
-        )
-        for first, last, count, crc, data in rows:
-            if last < start:
-                continue
-            try:
-                if not is_block(first, last, count, crc, data):
-                    raise DamagedBlock("checksum")
-                readings.extend(decode(data))
-            except DamagedBlock:
-                damaged.append((first, last))
-            if len(readings) >= limit:
-                end = last + 1
-                break
-        rows.close()
-        return Page(start, end, readings), damaged
+    def pass_over(self, start: int, upto: int) -> list[tuple[int, int]]:
+        """Return (first, last) id of the block that has id `start`, or of the next; what is in it is not read."""
+        return contents.block_at(self._db, start, upto)
+
+    def oldest(self, size: int, spared: Iterable[tuple[int, int]] = ()) -> list[Reading]:
+        """Return the readings of the oldest blocks. See `contents.oldest`."""
+        return contents.oldest(self._db, size, spared)
+
+    def quarantined(self) -> list[Quarantined]:
+        """Return what is set aside, oldest first. What is damaged is left out."""
+        return contents.quarantined(self._db)
+
+    def ledger(self) -> list[Loss]:
+        """Return every entry of the ledger, oldest first."""
+        return contents.ledger(self._db)
 
     def give_back(self, pages: int, keep: int) -> bool:
         """Return up to so many unused pages to the card; say whether there are more than `keep` left."""
@@ -272,60 +313,6 @@ class Store:
             self._written = self._measure()
         return False
 
-    def pass_over(self, start: int, upto: int) -> list[tuple[int, int]]:
-        """Return (first, last) id of the block that has id `start`, or of the next; what is in it is not read."""
-        return self._db.execute(
-            "SELECT first_id, last_id FROM block WHERE last_id >= ? AND first_id < ? ORDER BY first_id LIMIT 1",
-            (start, upto),
-        ).fetchall()
-
-    def oldest(self, size: int, spared: Iterable[tuple[int, int]] = ()) -> list[Reading]:
-        """Return the readings of the oldest blocks that together take at least `size` bytes, or of the only one.
-
-        A block with an id in the ranges `spared` is passed over.
-        """
-        kept = Ranges(spared)
-        readings: list[Reading] = []
-        rows = self._db.execute("SELECT first_id, last_id, data FROM block ORDER BY first_id")
-        for first, last, data in rows:
-            if kept.overlap(first, last + 1):
-                continue
-            try:
-                readings.extend(decode(data))
-            except DamagedBlock:
-                continue  # has its entry in the ledger when it is read
-            size -= len(data)
-            if size <= 0:
-                break
-        rows.close()
-        return readings
-
-    def quarantined(self) -> list[Quarantined]:
-        """Return what is set aside, oldest first. What is damaged is left out."""
-        found = []
-        for uplink, data, reason, when in self._db.execute(
-            "SELECT uplink, data, reason, time FROM quarantine ORDER BY time, id"
-        ):
-            with suppress(DamagedBlock):
-                found.append(Quarantined(uplink, decode(data)[0], reason, when))
-        return found
-
-    def ledger(self) -> list[Loss]:
-        """Return every entry of the ledger, oldest first."""
-        return [Loss(*row) for row in self._db.execute(f"SELECT {LOSS} FROM ledger ORDER BY id")]  # noqa: S608 (a constant)
-
-    def _waiting(self, acked: Ranges) -> int:
-        """Count the readings on the card that are not in `acked`; only blocks that are partly in it are opened."""
-        total = 0
-        for first, last, count in self._db.execute("SELECT first_id, last_id, count FROM block"):
-            known = acked.overlap(first, last + 1)
-            if known == 0:
-                total += count
-            elif known < last + 1 - first:
-                page, damaged = self.read(first, last + 1, 1)
-                total += last + 1 - first - known if damaged else sum(one.id not in acked for one in page.readings)
-        return total
-
     def written(self) -> Written:
         """Return what the last transaction left behind."""
         return self._written
@@ -333,8 +320,8 @@ class Store:
     def _measure(self) -> Written:
         pages = self._db.execute("PRAGMA page_count").fetchone()[0]
         free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
-        log = log_of(self.path).stat().st_size
-        card = os.statvfs(self.path.parent)
+        log = log_of(self.path).stat().st_size if log_of(self.path).exists() else 0
+        card = os.statvfs(next(folder for folder in self.path.absolute().parents if folder.exists()))
         left = card.f_bavail * card.f_frsize
         limit = allowed(self._max_size, pages * PAGE_SIZE + log, left, self._keep_free)
         return Written(

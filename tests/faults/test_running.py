@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,13 @@ def small(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", home], check=True)
 
 
+def fill(ballast: Path) -> None:
+    """Leave no byte free."""
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(512)):
+            pass
+
+
 @pytest.mark.system
 async def test_a_real_card_that_is_full(small: Path) -> None:
     """Readings flow from memory, it is said once, and the card is used again by itself."""
@@ -301,8 +309,7 @@ async def test_a_real_card_that_is_full(small: Path) -> None:
         await outbox.flush()
         ballast = small / "ballast"
         with capture_logs() as logs:
-            with pytest.raises(OSError, match="No space"):
-                ballast.write_bytes(bytes(4_000_000))
+            fill(ballast)
             while outbox.fault is None:
                 ids += put(outbox, 200)
                 await asyncio.sleep(0)
@@ -355,6 +362,52 @@ async def test_a_real_disk_that_turns_read_only(disk: Path) -> None:
         assert [(loss.stream, loss.first_seq, loss.reason) for loss in await outbox.ledger()] == [
             ("boiler", 101, "crash-window")
         ]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("how", ["full", "read-only"])
+@pytest.mark.parametrize("before", ["nothing", "an orderly stop", "a crash"])
+async def test_a_card_that_takes_nothing_does_not_keep_the_gateway_from_starting(
+    small: Path, how: str, before: str
+) -> None:
+    """What is on it is sent, what comes flows, no epoch is used twice, and once it is well all is on the card."""
+    path = small / "o.db"
+    old: list[int] = []
+    if before != "nothing":
+        async with Outbox(path, ["cloud"]) as outbox:
+            old = put(outbox, 100)
+            await outbox.flush()
+            copy = crashed(path, "copy.db")
+        if before == "a crash":
+            for suffix in ("", "-wal"):
+                Path(f"{copy}{suffix}").rename(f"{path}{suffix}")
+    if how == "full":
+        fill(small / "ballast")
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    with capture_logs() as logs:
+        async with Outbox(path, ["cloud"], commit_interval=0.02) as outbox:
+            assert sum("the gateway starts all the same" in entry["event"] for entry in logs) == 1
+            feed = outbox.follow("cloud")
+            assert ids_of(await take_all(feed, len(old))) == old
+            first = put(outbox, 10)
+            assert outbox.epoch > (1 if old else 0)
+            await until(lambda: outbox.fault is not None)
+            assert ids_of(await take_all(feed, 10)) == first
+            feed.acknowledged(first[:5])
+            if how == "full":
+                (small / "ballast").unlink()
+            else:
+                subprocess.run(["mount", "-o", "remount,rw", small], check=True)
+            await until(lambda: outbox.fault is None)
+            feed.left([*old, *first[5:]])
+            first += put(outbox, 10)
+            await outbox.flush()
+            epoch = outbox.epoch
+    async with Outbox(path, ["cloud"]) as outbox:
+        assert outbox.epoch == epoch + 1
+        assert ids_of(await take_all(outbox.follow("cloud"), len(old) + 15)) == old + first[5:]
+        assert {loss.reason for loss in await outbox.ledger()} <= ({"crash-window"} if before == "a crash" else set())
 
 
 def test_the_seam_is_the_library_that_the_gateway_uses(tmp_path: Path) -> None:
