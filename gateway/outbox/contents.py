@@ -22,33 +22,34 @@ def read(db: sqlite3.Connection, start: int, upto: int, limit: int) -> tuple[Pag
     """
     readings: list[Reading] = []
     damaged: list[tuple[int, int]] = []
-    end = upto
-    rows = db.execute(
-        "SELECT first_id, last_id, count, crc, data FROM block WHERE first_id < ? AND first_id >= "
-        "(SELECT coalesce(max(first_id), 0) FROM block WHERE first_id <= ?) ORDER BY first_id",
-        (upto, start),
-    )
-    for first, last, count, crc, data in rows:
-        if last < start:
-            continue
+    end = start
+    while len(readings) < limit:
         try:
-            if not is_block(first, last, count, crc, data):
+            if not (found := block_at(db, end, upto)):
+                end = upto
+                break
+            (first, last) = found[0]
+            (row,) = db.execute("SELECT count, crc, data FROM block WHERE first_id = ?", (first,))
+        except sqlite3.Error:
+            if end == start:
+                raise
+            break  # what was read before is good
+        try:
+            if not is_block(first, last, *row):
                 raise DamagedBlock("checksum")
-            readings.extend(decode(data))
+            readings.extend(decode(row[2]))
         except DamagedBlock:
             damaged.append((first, last))
-        if len(readings) >= limit:
-            end = last + 1
-            break
-    rows.close()
+        end = last + 1
     return Page(start, end, readings), damaged
 
 
 def block_at(db: sqlite3.Connection, start: int, upto: int) -> list[tuple[int, int]]:
     """Return (first, last) id of the block that has id `start`, or of the next; what is in it is not read."""
     return db.execute(
-        "SELECT first_id, last_id FROM block WHERE last_id >= ? AND first_id < ? ORDER BY first_id LIMIT 1",
-        (start, upto),
+        "SELECT first_id, last_id FROM block WHERE first_id < ? AND last_id >= ? AND first_id >= "
+        "(SELECT coalesce(max(first_id), 0) FROM block WHERE first_id <= ?) ORDER BY first_id LIMIT 1",
+        (upto, start, start),
     ).fetchall()
 
 

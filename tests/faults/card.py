@@ -70,6 +70,7 @@ class Card:
     def __init__(self) -> None:
         self.fault: Callable[[str, int], int] | None = None
         self.torn = False  # a write that fails has written its first half
+        self.bad: range | None = None  # bytes of any file that cannot be read
         self.count = 0
         self.operations: list[str] = []
         self.failed: Counter[str] = Counter()
@@ -127,7 +128,13 @@ class Card:
                 return code
             return int(write(file, data, size, at))
 
-        methods.read = self._keep(_MOVE(lambda file, *rest: self._fails("read") or read(file, *rest)))
+        def hooked_read(file: int, data: int, size: int, at: int) -> int:
+            code = self._fails("read")
+            if self.bad is not None and at < self.bad.stop and at + size > self.bad.start:
+                code = READ
+            return code or int(read(file, data, size, at))
+
+        methods.read = self._keep(_MOVE(hooked_read))
         methods.write = self._keep(_MOVE(hooked_write))
         methods.sync = self._keep(_SYNC(lambda file, flags: self._fails("sync") or sync(file, flags)))
         methods.truncate = self._keep(_TRUNCATE(lambda file, size: self._fails("truncate") or truncate(file, size)))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.backoff import Backoff
 from gateway.outbox import Outbox, OutboxFull
 from gateway.outbox.bounds import BESIDE
 from gateway.outbox.opening import log_of
@@ -163,6 +164,34 @@ async def test_while_the_card_cannot_be_read_new_readings_flow(tmp_path: Path) -
             assert [entry["log_level"] for entry in logs] == ["error", "info"]
             feed.acknowledged(ids)
             assert feed.account.waiting == 0
+
+
+async def test_a_block_that_the_card_never_gives_is_lost_and_those_behind_it_are_sent(tmp_path: Path) -> None:
+    """A bad sector: it is asked for a while, then it counts as lost, by number, and nobody waits for it any more."""
+    path, noise = tmp_path / "o.db", random.Random(1)
+    ids: list[list[int]] = []
+    async with Outbox(path, ["cloud"]) as outbox:
+        for _ in range(3):
+            ids.append(list(outbox.accept_many([Publication("t", noise.randbytes(500)) for _ in range(20)])))
+            await outbox.flush()
+        data = outbox._store._db.execute("SELECT data FROM block ORDER BY first_id").fetchall()[1][0]
+    at = path.read_bytes().index(data[5000:5100])
+    with Card() as card:
+        async with Outbox(path, ["cloud"]) as outbox:
+            await outbox._keeper._writer.submit(lambda: outbox._store._db.execute("PRAGMA shrink_memory"))
+            outbox._keeper._reading._backoff = Backoff(0.001, 0.001)
+            card.bad = range(at, at + 1)
+            feed = outbox.follow("cloud")
+            fates = Fates(feed)
+            with capture_logs() as logs:
+                got = ids_of(await take_all(feed, 40))
+            assert got == ids[0] + ids[2]
+            assert fates.told == dict.fromkeys(ids[1], "disk-error")
+            assert [(loss.stream, loss.count, loss.reason) for loss in await outbox.ledger()] == [
+                ("?", 20, "disk-error")
+            ]
+            assert sum("cannot be read" in entry["event"] for entry in logs) == 1
+            card.bad = None
 
 
 async def test_a_slow_card_holds_up_nobody(tmp_path: Path) -> None:
