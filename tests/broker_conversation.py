@@ -204,7 +204,7 @@ class Conversation(asyncio.Protocol):
         if self.broker.mute_subscribes:
             return
         granted = tuple(self.broker.granted(one.filter, one.qos) for one in packet.subscriptions)
-        self.say(encode(Suback(packet.packet_id, granted), self.level))
+        self.say(encode(Suback(packet.packet_id, granted, self.broker.suback_properties), self.level))
         for one, qos in zip(packet.subscriptions, granted, strict=True):
             if qos >= 0x80:
                 continue

@@ -65,6 +65,7 @@ class ScriptedBroker:
         self.puback_reason: Callable[[Publish], int] = lambda packet: 0  # MQTT 5: asked for each message of QoS 1
         self.puback_properties = Properties()  # beside a reason that is not 0
         self.granted: Callable[[str, int], int] = lambda name, qos: qos  # asked for each subscription
+        self.suback_properties = Properties()
         self.connack = Properties()  # of the CONNACK in MQTT 5
         self.after_connack = b""  # bytes sent in the same write as CONNACK
         self.receive_buffer: int | None = None  # of the sockets of new connections, in bytes

@@ -68,9 +68,23 @@ _CONNACK_3 = {
 }
 
 
+class Reason(int):
+    """A reason code that came with the broker's own words."""
+
+    said: str
+
+    @classmethod
+    def with_words(cls, code: int, said: str) -> Reason:
+        """Return the code with these words, which must fit for one line."""
+        reason = cls(code)
+        reason.said = said
+        return reason
+
+
 def in_words(reason: int) -> str:
-    """Return an MQTT 5 reason code in words, with the code: `not authorised (0x87)`."""
-    return f"{_WORDS.get(reason, 'unknown reason')} (0x{reason:02X})"
+    """Return an MQTT 5 reason code in words, with the code, and what the broker said: `not authorised (0x87): no`."""
+    said = f": {reason.said}" if isinstance(reason, Reason) else ""
+    return f"{_WORDS.get(reason, 'unknown reason')} (0x{int(reason):02X}){said}"
 
 
 def connack_in_words(reason: int, level: int) -> str:

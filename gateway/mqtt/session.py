@@ -9,6 +9,7 @@ from typing import TypeAlias
 from gateway.mqtt import topics
 from gateway.mqtt.answers import FIRST_BYTES, Answers
 from gateway.mqtt.codec import decode, encode
+from gateway.mqtt.endings import printable
 from gateway.mqtt.errors import ProtocolError
 from gateway.mqtt.events import Acknowledged, Answered, Event, Forgotten, Recorded, Refused
 from gateway.mqtt.framing import Framer
@@ -32,7 +33,7 @@ from gateway.mqtt.packets import (
     Unsubscribe,
 )
 from gateway.mqtt.properties import Properties
-from gateway.mqtt.reasons import PROTOCOL_ERROR
+from gateway.mqtt.reasons import PROTOCOL_ERROR, Reason
 from gateway.mqtt.receiving import Receiving
 from gateway.mqtt.sending import Batch, Sending
 
@@ -289,6 +290,8 @@ class Session:
         if answer is None:
             return None  # a second answer, which tells nothing
         reasons = list(packet.reasons)
+        if said := printable(packet.properties.get("reason_string", "")):
+            reasons = [Reason.with_words(reason, said) for reason in reasons]
         if self.level < 5 and answer is Unsuback:
             reasons = [0] * count
         if not isinstance(packet, answer) or len(reasons) != count:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from gateway import Message
+import pytest
+
+from gateway import Message, SubscriptionRefused
 from gateway.mqtt.packets import Publish, Pubrec, Pubrel
 from tests.client.conftest import Make
 from tests.scripted_broker import ScriptedBroker
@@ -106,3 +108,12 @@ async def test_a_broker_that_cannot_say_its_limit_gets_few_messages_of_qos_2_at_
                 await delivery
     payloads = [packet.payload for packet in broker.publishes]
     assert payloads == [*(b"%d" % number for number in range(50)), b"behind"]
+
+
+async def test_a_refused_subscription_is_told_in_the_brokers_own_words(make: Make, broker: ScriptedBroker) -> None:
+    """MQTT 5: the reason string of a SUBACK says what the code does not; on one line, whatever it holds."""
+    broker.granted = lambda name, qos: 0x87
+    broker.suback_properties = {"reason_string": "ask\nthe office"}
+    async with make(protocol="5") as client:
+        with pytest.raises(SubscriptionRefused, match=r"not authorised \(0x87\): ask the office$"):
+            await client.subscribe("a/#")
