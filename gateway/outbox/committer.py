@@ -126,7 +126,9 @@ class Committer:
         while not self._log.is_stored(one) and not self._closed:
             self._wanted = max(self._wanted, one + 1)
             self.schedule()
-            await (self._over if self._busy is not None and one < self._upto else self._next_over).wait()
+            # One that is set is of a transaction that has failed: the next has not begun, and will have it.
+            under_way = one < self._upto and not self._over.is_set()
+            await (self._over if under_way else self._next_over).wait()
 
     @property
     def fault(self) -> str | None:

@@ -22,6 +22,8 @@ class Life:
     durable: bool = False
     taken_in: set[tuple[int, int]] = field(default_factory=set)  # (epoch, seq)
     delivered: set[tuple[int, int]] = field(default_factory=set)
+    aside: set[tuple[int, int]] = field(default_factory=set)  # in quarantine
+    rejected: set[tuple[int, int]] = field(default_factory=set)
     points: int = 0  # operations before the card is well again
     refused: int = 0  # starts
     unclean: bool = False  # something that was only in memory could not be written before the end
@@ -58,10 +60,13 @@ async def live(
                 check(outbox)
                 if step % 2:
                     deliver(life, feed, 25)
+                    refuse(life, feed)
             life.points = len(card.operations)
             if heals:
                 card.heal()
+                stored = asyncio.create_task(outbox.stored(outbox._log.next_id - 1))
                 await settled(outbox)
+                await asyncio.wait_for(stored, 10)
                 assert outbox.fault is None, "the card is used again"
             check(outbox)
             life.unclean = bool(card.failed) and not heals
@@ -73,9 +78,17 @@ async def live(
         await drained(life, feed)
         check(outbox)
         losses = await outbox.ledger()
+        aside = {(one.reading.epoch, one.reading.seq) for one in await outbox.quarantined()}
         epoch = outbox.epoch
     assert epoch > max((epoch for epoch, _ in life.taken_in), default=0)
-    missing = life.taken_in - life.delivered
+    if not life.unclean:
+        assert aside == life.aside, "what was set aside is there"
+        ends = {"too-big": life.aside, "rejected": life.rejected}
+        for reason, ended in ends.items():
+            assert sum(loss.count for loss in losses if loss.reason == reason) == len(ended), (
+                "each loss is entered once"
+            )
+    missing = life.taken_in - life.delivered - life.aside - life.rejected
     assert not missing or life.unclean, "nothing is lost on a card that is well again"
     if life.durable:
         return  # what was never on the card was never sent: nobody can miss it
@@ -96,6 +109,15 @@ def deliver(life: Life, feed: Feed, limit: int) -> int:
     if readings:
         feed.acknowledged([one.id for one in readings])
     return len(readings)
+
+
+def refuse(life: Life, feed: Feed) -> None:
+    """No broker takes the next two: one is set aside, one is given up."""
+    if len(readings := feed.take(2)) == 2:
+        life.aside.add((readings[0].epoch, readings[0].seq))
+        life.rejected.add((readings[1].epoch, readings[1].seq))
+        feed.quarantine([readings[0].id], "too-big")
+        feed.rejected([readings[1].id], "rejected")
 
 
 async def drained(life: Life, feed: Feed) -> None:
