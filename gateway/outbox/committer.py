@@ -187,6 +187,8 @@ class Committer:
             self._logger.error(
                 "the card cannot be written; readings that exist only in memory are lost", readings=count
             )
+        elif not self._is_settled:
+            self._logger.error("the card cannot be written; what was lost or set aside lately will not be known")
 
     async def alive(self) -> None:
         """Return when the thread has got through all that it had to do."""
@@ -200,9 +202,14 @@ class Committer:
                 waiting.cancel()
         self._over.set()
         self._next_over.set()
-        self._writer.submit(partial(self._store.close, clean=self._log.oldest() is None))
+        self._writer.submit(partial(self._store.close, clean=self._log.oldest() is None and self._is_settled))
         if not await self._writer.stop(3.0):
             self._logger.error("the card does not answer; left without closing the outbox")
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether the card knows all that was lost or set aside."""
+        return not self._log.ledger.losses and not self._log.quarantine
 
     @property
     def _pressed(self) -> bool:

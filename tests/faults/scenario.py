@@ -69,7 +69,7 @@ async def live(
                 await asyncio.wait_for(stored, 10)
                 assert outbox.fault is None, "the card is used again"
             check(outbox)
-            life.unclean = bool(card.failed) and not heals
+        life.unclean = bool(card.failed) and not heals
     except OutboxError:
         life.refused += 1
     card.heal()
@@ -92,6 +92,8 @@ async def live(
     assert not missing or life.unclean, "nothing is lost on a card that is well again"
     if life.durable:
         return  # what was never on the card was never sent: nobody can miss it
+    if aside != life.aside:
+        assert any(loss.reason == "crash-window" for loss in losses), "that the end was not in order is known"
     explained = {loss.epoch for loss in losses if loss.reason in ("crash-window", "disk-error")}
     assert {epoch for epoch, _ in missing} <= explained, "what was in memory at the end is in the ledger"
 
