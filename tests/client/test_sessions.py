@@ -85,7 +85,7 @@ async def test_a_session_is_not_resumed_when_something_that_the_broker_remembers
     async with make(**options, max_age=0.05) as client:
         async with asyncio.timeout(10):
             while not client.status.lost:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # age has no event
         await broker.start()
         assert not (await client.connected(5)).session_present
         await (await client.publish("a", b"new", qos=2))
