@@ -29,7 +29,9 @@ from gateway.reading import EPOCH_SHIFT
 
 STEP = 1 << 23
 """Bytes that are written in one transaction, about: where the card has no more room, what was written before stays."""
-_BLOCK = "INSERT OR IGNORE INTO block (first_id, last_id, count, crc, data) VALUES (?, ?, ?, ?, ?)"
+_BLOCK = (
+    "INSERT OR IGNORE INTO block (first_id, last_id, count, crc, data, priority, level) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(slots=True)
@@ -128,7 +130,7 @@ class _Reader:
     def _take(self, row_id: int, columns: tuple[Any, ...]) -> int:
         """Take a row of any table, if it is one of ours; return the bytes that were written for it."""
         shape = tuple(map(type, columns))
-        if shape == (NoneType, int, int, int, bytes):
+        if shape[:5] == (NoneType, int, int, int, bytes) and shape[5:] in ((), (int, int)):
             return self._take_block(row_id, *columns[1:])
         if len(shape) == 5 and shape[:3] == (str, int, str) and shape[4] is bytes and _is_number(columns[3]):
             decode(columns[4])
@@ -145,14 +147,16 @@ class _Reader:
         self.found = True
         return 0
 
-    def _take_block(self, first: int, last: int, count: int, crc: int, data: bytes) -> int:
+    def _take_block(
+        self, first: int, last: int, count: int, crc: int, data: bytes, priority: int = 0, level: int = 1
+    ) -> int:
         is_sound = is_block if crc == block_sum(first, last, count, data) else is_whole
         if not 1 << EPOCH_SHIFT < first <= last < END or not is_sound(first, last, count, crc, data):
             return 0
         self.found = True
         if first >= self._below:
             return 0
-        self._db.execute(_BLOCK, (first, last, count, block_sum(first, last, count, data), data))
+        self._db.execute(_BLOCK, (first, last, count, block_sum(first, last, count, data), data, priority, level))
         return len(data)
 
     def _take_claim(self, name: str, claim: Claim) -> None:
@@ -213,13 +217,15 @@ class _Reader:
         for first, last in rows:
             start = first
             if first < end:
-                (data,) = db.execute("SELECT data FROM block WHERE first_id = ?", (first,)).fetchone()
+                data, *kind = db.execute(
+                    "SELECT data, priority, level FROM block WHERE first_id = ?", (first,)
+                ).fetchone()
                 db.execute("DELETE FROM block WHERE first_id = ?", (first,))
                 rest = [reading for reading in decode(data) if reading.id >= end]
                 if not rest:
                     continue
                 start, data = rest[0].id, encode(rest)
-                db.execute(_BLOCK, (start, last, len(rest), block_sum(start, last, len(rest), data), data))
+                db.execute(_BLOCK, (start, last, len(rest), block_sum(start, last, len(rest), data), data, *kind))
             end = last + 1
             yield start, end
 

@@ -65,6 +65,13 @@ def m003_endings(db: Database) -> None:
     db.table("uplink").add_column("crc", int)
 
 
+@migrations()
+def m004_priorities(db: Database) -> None:
+    """Add what decides which readings are sent first, and which go first when there is no room."""
+    db.table("block").add_column("priority", int, not_null_default=0)  # 1: of streams marked high, and of no others
+    db.table("block").add_column("level", int, not_null_default=1)  # one of so many readings is left, by thinning
+
+
 NAMES = tuple(migration.name for migration in migrations.pending(Database(memory=True)))
 """The migrations that this version knows, in order."""
 TABLES = frozenset({"epoch", "block", "uplink", "ledger", "quarantine"})

@@ -79,6 +79,11 @@ def survey(
             f"{mark.known} before. It was restored or deleted, or the card has lost what it had taken. What it held "
             "since is missing, the ledger says so, and what was delivered since may be sent again"
         )
+    if mark is not None and mark.epoch > max(last.id if last else 0, mark.known):
+        state.losses += [Loss(name, "?", mark.epoch, 0, 0, now, now, 0, "crash-window") for name in names]
+        state.remarks.append(
+            f"in epoch {mark.epoch} the card took nothing: what was not delivered then is missing. The ledger says so"
+        )
     if last is not None and last.ended is None and last.interval > 0:
         state.losses += _window(names, last, now)
         state.remarks.append(

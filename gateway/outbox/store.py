@@ -229,7 +229,7 @@ class Store:
         db.execute("BEGIN IMMEDIATE")
         try:
             rows = [(*block[:3], block_sum(*block), block[3]) for block in blocks]
-            db.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?)", rows)
+            db.executemany("INSERT INTO block (first_id, last_id, count, crc, data) VALUES (?, ?, ?, ?, ?)", rows)
             deleted = db.execute("DELETE FROM block WHERE first_id < ? AND last_id < ?", (commit.floor, commit.floor))
             deleted_blocks = deleted.rowcount
             write_claims(db, commit.claims.items())

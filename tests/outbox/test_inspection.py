@@ -202,7 +202,10 @@ def test_a_block_that_was_copied_is_found(tmp_path: Path) -> None:
     """A reading that is there twice would be delivered twice."""
     path = make(tmp_path / "outbox.db")
     with sqlite3.connect(path) as db:
-        db.execute("INSERT INTO block SELECT first_id + 3, last_id, count, crc, data FROM block")
+        db.execute(
+            "INSERT INTO block (first_id, last_id, count, crc, data) "
+            "SELECT first_id + 3, last_id, count, crc, data FROM block"
+        )
     db.close()
     assert audited(path).problems != []
 

@@ -245,7 +245,8 @@ async def test_a_file_of_an_earlier_version_is_brought_up(tmp_path: Path) -> Non
     with db.conn:
         db.execute("INSERT INTO epoch VALUES (1, '', 0.0, 0.0)")
         db.execute(
-            "INSERT INTO block VALUES (?, ?, ?, ?, ?)", (readings[0].id, readings[-1].id, 5, zlib.crc32(data), data)
+            "INSERT INTO block (first_id, last_id, count, crc, data) VALUES (?, ?, ?, ?, ?)",
+            (readings[0].id, readings[-1].id, 5, zlib.crc32(data), data),
         )
         db.execute("INSERT INTO uplink VALUES ('cloud', ?)", (f"[[0,{readings[2].id}]]",))
     db.close()
