@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterable, Sequence
 
-from gateway.mqtt.asking import Asking
-from gateway.mqtt.endings import ended, lost_in_words, refused
-from gateway.mqtt.errors import ConnectError, ConnectionLost, ConnectRefused, Kind, ProtocolError
+from gateway.mqtt.asking import AUTH, Asking
+from gateway.mqtt.endings import dropped, ended
+from gateway.mqtt.errors import ConnectError, ConnectionLost, ProtocolError
 from gateway.mqtt.events import Acknowledged, Answered, Event, Forgotten, Recorded, Refused
 from gateway.mqtt.line import Line
 from gateway.mqtt.listener import Forgetter, Listener, Message
 from gateway.mqtt.options import NAMES, Limits, Options
 from gateway.mqtt.packets import Auth, Connack, Disconnect, Pingresp
 from gateway.mqtt.properties import Properties
-from gateway.mqtt.reasons import NOT_AUTHORISED, UNSPECIFIED
+from gateway.mqtt.reasons import UNSPECIFIED
 from gateway.mqtt.session import CONTINUE, Batch, Session, Wanted
-
-# Questions without a packet identifier.
-_AUTH, _PONG, _EMPTY = 0, "pong", "empty"
+from gateway.mqtt.welcome import Welcome
 
 
 class Connection(asyncio.Protocol):
@@ -42,8 +39,8 @@ class Connection(asyncio.Protocol):
         self._silent = True  # the listener is told nothing: before `connect` has returned, and after the end
         self._early: list[Event] = []  # what came with the CONNACK
         self._written: list[int] = []  # tokens of QoS 0 messages to report
-        self._asking = Asking()
-        self._welcome: asyncio.Future[None] = self._loop.create_future()
+        self._asking = Asking(self._line)
+        self._welcome = Welcome(level)
         self._gone: asyncio.Future[None] = self._loop.create_future()
 
     # -- what the owner of the link uses
@@ -154,9 +151,8 @@ class Connection(asyncio.Protocol):
 
         What has been read already is still told.
         """
-        if not self._open:
-            return
-        self._line.hold(on)
+        if self._open:
+            self._line.hold(on)
 
     async def subscribe(self, subscriptions: Sequence[Wanted], identifier: int | None = None) -> list[int]:
         """Subscribe, and return for each the QoS granted, or why not (0x80 and above).
@@ -165,40 +161,29 @@ class Connection(asyncio.Protocol):
         a filter that MQTT cannot carry or that the broker says it has not, and asks nothing then.
         """
         self._raise_if_closed()
-        return await self._ask("SUBSCRIBE", *self._session.subscribe(subscriptions, identifier))
+        return await self._asking.ask("SUBSCRIBE", *self._session.subscribe(subscriptions, identifier))
 
     async def unsubscribe(self, filters: Sequence[str]) -> list[int]:
         """Unsubscribe, and return the broker's reason for each filter. Raises as `subscribe` does."""
         self._raise_if_closed()
-        return await self._ask("UNSUBSCRIBE", *self._session.unsubscribe(filters))
+        return await self._asking.ask("UNSUBSCRIBE", *self._session.unsubscribe(filters))
 
     async def reauthenticate(self) -> None:
         """Go through the authentication again (MQTT 5). Raises ConnectionLost; a failure loses the link."""
         self._raise_if_closed()
-        if self._options.authentication is None or _AUTH in self._asking:
+        if self._options.authentication is None or AUTH in self._asking:
             raise ValueError("there is no authentication, or it is under way")
-        await self._ask("AUTH", _AUTH, self._session.reauthenticate())
-
-    async def _ask(self, what: str, question: int, data: bytes) -> list[int]:
-        self._line.doze.end()
-        answer = self._asking.about(question)
-        self._line.send(data)
-        self._line.asked(question, what)
-        return await asyncio.shield(answer)
+        await self._asking.ask("AUTH", AUTH, self._session.reauthenticate())
 
     async def ping(self) -> None:
         """Send PINGREQ and wait for the answer. Raises ConnectionLost when the link is gone, or goes."""
         self._raise_if_closed()
-        self._line.doze.end()
-        pong = self._asking.about(_PONG)
-        self._line.ping()
-        await asyncio.shield(pong)
+        await self._asking.ping()
 
     async def drained(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until nothing is in flight, and return whether that is so."""
         if len(self._in_flight) and self._open:
-            self._line.doze.end()
-            await asyncio.wait([self._asking.about(_EMPTY)], timeout=timeout)
+            await self._asking.until_empty(timeout)
         return not len(self._in_flight)
 
     async def close(self, timeout: float = 1.0, reason: int = 0, session_expiry: int | None = None) -> None:
@@ -239,7 +224,7 @@ class Connection(asyncio.Protocol):
 
     async def welcomed(self) -> None:
         """Wait for the CONNACK. Raises ConnectError."""
-        await self._welcome
+        await self._welcome.wait()
         if not self._open:
             raise ConnectError("the broker closed the connection right after its answer to CONNECT", kind="closed")
         # From here the owner has the link in hand without another round of the loop.
@@ -280,13 +265,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Say that the link is gone, unless we closed it."""
-        why = lost_in_words(exc)
-        if not self._welcome.done():
-            kind: Kind = "tls" if isinstance(exc, ssl.SSLError) else "closed"
-            self._welcome.set_exception(ConnectError(f"{why}, without an answer to CONNECT", kind=kind))
-        # What the network has to say (no route, timed out) is not the broker's doing.
-        by_broker = not isinstance(exc, OSError) or isinstance(exc, (ConnectionError, ssl.SSLError))
-        self._lose(ConnectionLost(why, by_broker=by_broker))
+        self._welcome.lost(exc)
+        self._lose(dropped(exc))
         self._gone.set_result(None)
 
     # -- events
@@ -297,7 +277,7 @@ class Connection(asyncio.Protocol):
             return
         listener = self._listener
         for position, event in enumerate(events):
-            if self._silent and self._welcome.done():
+            if self._silent and self._welcome.answered:
                 self._session.untold(events[position:])
                 break
             match event:
@@ -318,36 +298,30 @@ class Connection(asyncio.Protocol):
         if self._open:
             self._reply()
         if self._asking and not len(self._in_flight):
-            self._asking.settle(_EMPTY, [])
+            self._asking.emptied()
 
     def _take(self, event: Event) -> None:
         match event:
-            case Forgotten():
-                if self._forgetter is not None:
-                    self._forgetter.forgotten(event.packet_id)
+            case Forgotten() if self._forgetter is not None:
+                self._forgetter.forgotten(event.packet_id)
             case Answered():
-                self._settle(event.packet_id, event.reasons)
+                self._asking.answered(event.packet_id, event.reasons)
             case Pingresp():
-                self._line.ponged()
-                self._asking.settle(_PONG, [])
+                self._asking.ponged()
             case Auth():
                 if self._trusted(event) and event.reason != CONTINUE:
-                    self._settle(_AUTH, [])
+                    self._asking.answered(AUTH, [])
             case Disconnect():
                 self._lose(ended(event))
             case ProtocolError():
                 self._broken(event)
 
-    def _settle(self, question: int, reasons: list[int]) -> None:
-        self._line.answered(question)
-        self._asking.settle(question, reasons)
-
     def _greeted(self, connack: Connack) -> None:
         """Open the link, or say why not."""
-        if self._welcome.done():
+        if self._welcome.answered:
             return
         if connack.reason:
-            self._welcome.set_exception(refused(connack, self._session.level))
+            self._welcome.refuse(connack)
             return
         if not self._trusted(connack):
             return
@@ -356,7 +330,7 @@ class Connection(asyncio.Protocol):
         self._window = self._session.window
         self._line.gate.shut("early")  # until the owner can be told what comes
         self._line.open(self._window, self._session.limits.keep_alive)
-        self._welcome.set_result(None)
+        self._welcome.give()
 
     def _trusted(self, packet: Auth | Connack) -> bool:
         """Go on with the authentication, if there is one; return False when this side refuses the broker."""
@@ -364,8 +338,7 @@ class Connection(asyncio.Protocol):
             answer = self._session.authenticated(packet)
         except ValueError as error:
             words = f"the broker's side of the authentication is refused: {error}"
-            if not self._welcome.done():
-                self._welcome.set_exception(ConnectRefused(words, reason=NOT_AUTHORISED, level=self._session.level))
+            self._welcome.distrust(words)
             self._leave(UNSPECIFIED, ConnectionLost(words))
             return False
         if answer:
@@ -374,8 +347,7 @@ class Connection(asyncio.Protocol):
 
     def _broken(self, error: ProtocolError) -> None:
         """Answer a breach of the protocol, in MQTT 5 with its code, and leave."""
-        if not self._welcome.done():
-            self._welcome.set_exception(ConnectError(f"the answer to CONNECT is not MQTT: {error}", kind="protocol"))
+        self._welcome.broken(error)
         lost = ConnectionLost(f"the broker broke the protocol: {error}")
         lost.__cause__ = error
         self._leave(error.reason, lost)

@@ -22,6 +22,13 @@ def lost_in_words(exc: Exception | None) -> str:
     return f"{type(exc).__name__}: {exc}"
 
 
+def dropped(exc: Exception | None) -> ConnectionLost:
+    """Return the error for a link whose transport is gone."""
+    # What the network has to say (no route, timed out) is not the broker's doing.
+    by_broker = not isinstance(exc, OSError) or isinstance(exc, (ConnectionError, ssl.SSLError))
+    return ConnectionLost(lost_in_words(exc), by_broker=by_broker)
+
+
 def refused(connack: Connack, level: int) -> ConnectRefused:
     """Return the error for a CONNACK that says no to a CONNECT of this level."""
     words = f"refused by the broker: {connack_in_words(connack.reason, level)}{_quoted(connack.properties)}"
