@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from gateway import Connected, ConnectionLost, Credentials, Message, Outcome, Reconnecting
-from tests.matrix.paho_peer import PahoPeer
+from tests.interop.peer import Peer
+from tests.interop.ways import Way
 from tests.matrix.quick import Told, numbers, publish, quick, until
 from tests.scripted_broker import ScriptedBroker
 from tests.system.harness import Mosquitto
@@ -285,7 +286,7 @@ async def test_subscriptions_come_back_over_a_restart_of_mosquitto(
         await asyncio.to_thread(mosquitto.stop)
         await until(lambda: told.lost)
         await asyncio.to_thread(mosquitto.start)
-        async with PahoPeer(mosquitto.port) as peer:
+        async with Peer(Way("mqtt", mosquitto.port)) as peer:
             await peer.publish("news", b"between", 1)
             stay_away = False
             await client.connected(5)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway import BlockingClient, CalledFromCallback, Message, Outcome
-from tests.matrix.paho_peer import PahoPeer
+from tests.interop.peer import Peer
+from tests.interop.ways import Way
 from tests.system.harness import Mosquitto
 
 pytestmark = pytest.mark.system
@@ -28,7 +29,7 @@ async def test_what_is_published_arrives_and_is_acknowledged(
             deliveries = [client.publish("t", str(n), qos=n % 3, stored=n % 10 == 9) for n in range(30)]
             return [delivery.wait(10) for delivery in deliveries]
 
-    async with PahoPeer(mosquitto.port) as peer:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer:
         await peer.subscribe("t", 2)
         assert await asyncio.to_thread(program) == [Outcome.ACKNOWLEDGED] * 30
         heard = [await peer.next() for _ in range(30)]
@@ -51,7 +52,7 @@ async def test_several_threads_share_one_client(mosquitto: Mosquitto) -> None:
                 thread.join(20)
             return client.flush(20)
 
-    async with PahoPeer(mosquitto.port) as peer:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer:
         await peer.subscribe("+", 1)
         assert await asyncio.to_thread(program)
         heard = [await peer.next() for _ in range(2000)]
@@ -72,7 +73,7 @@ async def test_what_the_peer_publishes_is_iterated_over(mosquitto: Mosquitto) ->
 
     running = asyncio.ensure_future(asyncio.to_thread(program))
     await asyncio.to_thread(subscribed.wait, 10)
-    async with PahoPeer(mosquitto.port) as peer:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer:
         for n in range(20):
             await peer.publish("a/b", b"%d" % n, n % 3)
     assert await running == [b"%d" % n for n in range(20)]
@@ -98,7 +99,7 @@ async def test_every_call_returns_with_a_frozen_broker(mosquitto: Mosquitto, fol
         with BlockingClient(mosquitto.url, folder / "store") as client:
             return client.flush(20)
 
-    async with PahoPeer(mosquitto.port) as peer:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer:
         await peer.subscribe("t", 2)
         assert await asyncio.to_thread(frozen) < 8
         mosquitto.thaw()
@@ -128,7 +129,7 @@ async def test_its_own_callback_cannot_wait_for_it(mosquitto: Mosquitto) -> None
             client.publish("ask", b"1")
             assert answered.wait(10)
 
-    async with PahoPeer(mosquitto.port) as peer:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer:
         await peer.subscribe("answer", 1)
         await asyncio.to_thread(program)
         assert (await peer.next()).payload == b"1"

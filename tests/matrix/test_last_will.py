@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway import Client, Publication, Will
-from tests.matrix.paho_peer import PahoPeer
+from tests.interop.peer import Peer
+from tests.interop.ways import Way
 from tests.matrix.quick import Told, payloads, quick, until
 from tests.scripted_broker import ScriptedBroker
 from tests.system.harness import Mosquitto
@@ -37,12 +38,12 @@ asyncio.run(main())
 @pytest.mark.parametrize("protocol", ["3.1", "3.1.1", "5"])
 async def test_a_killed_client_has_its_will(mosquitto: Mosquitto, protocol: str, qos: int) -> None:
     """Topic, binary payload, QoS and retain are said by a real broker after SIGKILL, in every version."""
-    async with PahoPeer(mosquitto.port) as peer:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer:
         await peer.subscribe("status", 2)
         subprocess.run([sys.executable, "-c", VANISHING, mosquitto.url, protocol, str(qos)], cwd=ROOT, check=False)
         heard = await peer.next()
         assert (heard.topic, heard.payload, heard.qos) == ("status", b"\xff\0gone", qos)
-    async with PahoPeer(mosquitto.port, "late") as late:
+    async with Peer(Way("mqtt", mosquitto.port)) as late:
         await late.subscribe("status", 2)
         assert (await late.next()).payload == b"\xff\0gone"  # retained
 
@@ -53,7 +54,7 @@ async def test_a_client_that_leaves_has_no_will_at_a_real_broker(mosquitto: Mosq
     async with Client(mosquitto.url, will=WILL, birth=BIRTH) as client:
         await client.connected(10)
         await (await client.publish("end", b"1"))
-    async with PahoPeer(mosquitto.port) as peer:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer:
         await peer.subscribe("status", 1)
         assert (await peer.next()).payload == b"here"
 

@@ -11,7 +11,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from gateway import Client, Connected, ConnectionLost, Message, Reconnecting, SubscriptionRefused
-from tests.matrix.paho_peer import PahoPeer
+from tests.interop.peer import Peer
+from tests.interop.ways import Way
 from tests.matrix.quick import quick, until
 from tests.mqtt.mosquitto import Mosquitto as Modest
 from tests.scripted_broker import ScriptedBroker
@@ -53,7 +54,7 @@ async def test_a_session_that_was_kept_brings_what_came_meanwhile(mosquitto: Mos
     async with Client(mosquitto.url, **options) as client:
         assert not (await client.connected(10)).session_present
         await client.subscribe("t", qos=1)
-    async with PahoPeer(mosquitto.port) as peer:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer:
         await peer.publish("t", b"meanwhile", 1)
     came = asyncio.get_running_loop().create_future()
     async with Client(mosquitto.url, on_message=came.set_result, **options) as client, asyncio.timeout(10):
@@ -99,7 +100,7 @@ async def test_shared_subscriptions_share(mosquitto: Mosquitto) -> None:
         if len(got[0]) + len(got[1]) == 40:
             done.set()
 
-    async with Client(mosquitto.url) as one, Client(mosquitto.url) as other, PahoPeer(mosquitto.port) as peer:
+    async with Client(mosquitto.url) as one, Client(mosquitto.url) as other, Peer(Way("mqtt", mosquitto.port)) as peer:
         await one.subscribe("$share/group/jobs/+", lambda message: take(0, message))
         await other.subscribe("$share/group/jobs/+", lambda message: take(1, message))
         for n in range(40):
@@ -113,7 +114,11 @@ async def test_shared_subscriptions_share(mosquitto: Mosquitto) -> None:
 
 async def test_no_local_and_retain_options(mosquitto: Mosquitto) -> None:
     """Own messages can be left out, the retain flag kept, and retained messages not sent."""
-    async with Client(mosquitto.url, protocol="5") as client, PahoPeer(mosquitto.port) as peer, asyncio.timeout(10):
+    async with (
+        Client(mosquitto.url, protocol="5") as client,
+        Peer(Way("mqtt", mosquitto.port)) as peer,
+        asyncio.timeout(10),
+    ):
         async with client.messages("a", no_local=True) as messages:
             await (await client.publish("a", b"own"))
             await peer.publish("a", b"other", 1)
@@ -133,7 +138,7 @@ async def test_no_local_and_retain_options(mosquitto: Mosquitto) -> None:
 async def test_unsubscribing_ends_it(mosquitto: Mosquitto) -> None:
     """After `unsubscribe` the broker sends no more."""
     got: list[bytes] = []
-    async with Client(mosquitto.url) as client, PahoPeer(mosquitto.port) as peer, asyncio.timeout(10):
+    async with Client(mosquitto.url) as client, Peer(Way("mqtt", mosquitto.port)) as peer, asyncio.timeout(10):
         await client.subscribe("a", lambda message: got.append(message.payload))
         await peer.publish("a", b"1", 1)
         await until(lambda: got)

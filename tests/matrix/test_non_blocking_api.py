@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway import Client, Outcome
-from tests.matrix.paho_peer import PahoPeer
+from tests.interop.peer import Peer
+from tests.interop.ways import Way
 from tests.system.harness import Mosquitto
 
 pytestmark = pytest.mark.system
@@ -20,7 +21,7 @@ async def test_what_is_published_arrives_and_is_acknowledged(
     mosquitto: Mosquitto, folder: Path, protocol: str, durable: bool
 ) -> None:
     """`await client.publish` accepts, `await delivery` tells the end, and the peer has everything once, in order."""
-    async with PahoPeer(mosquitto.port) as peer:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer:
         await peer.subscribe("t/#", 2)
         store = folder / "store" if durable else None
         async with Client([mosquitto.url], store, protocol=protocol) as client:
@@ -40,7 +41,7 @@ async def test_what_the_peer_publishes_is_iterated_over_once(mosquitto: Mosquitt
         Client(mosquitto.url, protocol=protocol) as client,
         client.messages("a/+/b", qos=1) as one,
         client.messages("a/#", qos=2) as other,
-        PahoPeer(mosquitto.port) as peer,
+        Peer(Way("mqtt", mosquitto.port)) as peer,
     ):
         await client.subscribe("a/x/b", lambda message: called.append(message.payload))
         for n in range(20):
@@ -78,7 +79,7 @@ async def test_properties_travel_both_ways(mosquitto: Mosquitto) -> None:
         "correlation_data": b"\0\xff",
         "user_properties": [("a", "1"), ("a", "2")],
     }
-    async with PahoPeer(mosquitto.port) as peer, Client(mosquitto.url, protocol="5") as client:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer, Client(mosquitto.url, protocol="5") as client:
         await peer.subscribe("out", 1)
         await client.publish("out", "text", properties=said)
         assert (await peer.next()).properties == said
@@ -91,7 +92,10 @@ async def test_properties_travel_both_ways(mosquitto: Mosquitto) -> None:
 
 async def test_cancelling_an_await_leaves_a_durable_message_alone(mosquitto: Mosquitto, folder: Path) -> None:
     """A message whose publisher gave up waiting while the broker was frozen arrives once it is back, once."""
-    async with PahoPeer(mosquitto.port) as peer, Client(mosquitto.url, folder / "store", ack_timeout=30) as client:
+    async with (
+        Peer(Way("mqtt", mosquitto.port)) as peer,
+        Client(mosquitto.url, folder / "store", ack_timeout=30) as client,
+    ):
         await peer.subscribe("t", 1)
         await client.connected(10)
         mosquitto.freeze()

@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 from gateway import Authentication, NotConnected, Outcome, SubscriptionRefused, Will
 from gateway.mqtt.packets import Publish
 from gateway.mqtt.properties import Properties
-from tests.matrix.paho_peer import PahoPeer
+from tests.interop.peer import Peer
+from tests.interop.ways import Way
 from tests.matrix.quick import Told, numbers, payloads, publish, quick, until
 from tests.scripted_broker import ScriptedBroker
 from tests.system.harness import Mosquitto
@@ -32,10 +33,10 @@ PROPERTIES: dict[str, Any] = {
 @pytest.mark.parametrize("qos", [0, 1, 2])
 async def test_all_properties_arrive_with_paho_at_the_other_end(mosquitto: Mosquitto, qos: int) -> None:
     """What a message carries beside its payload goes out and comes in as it was given, over a real scripted."""
-    async with PahoPeer(mosquitto.port) as peer, quick(mosquitto.url, protocol="5") as client:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer, quick(mosquitto.url, protocol="5") as client:
         await peer.subscribe("there", qos)
         assert await (await client.publish("there", "hello", qos, properties=PROPERTIES)) is Outcome.ACKNOWLEDGED
-        assert await peer.next() == ("there", b"hello", qos, PROPERTIES)
+        assert await peer.next() == ("there", b"hello", qos, False, PROPERTIES)
         async with client.messages("back", qos) as messages:
             await peer.publish("back", b"hello", qos, PROPERTIES)
             came = await asyncio.wait_for(anext(messages), 5)
@@ -49,13 +50,13 @@ async def test_the_will_carries_properties_and_a_delay(mosquitto: Mosquitto) -> 
     """The broker publishes the will of a client that vanished after its delay, with all that it carries."""
     said = Properties(**PROPERTIES, will_delay_interval=1)
     will = Will("will", b"gone", 1, False, said)
-    async with PahoPeer(mosquitto.port) as peer:
+    async with Peer(Way("mqtt", mosquitto.port)) as peer:
         await peer.subscribe("will", 1)
         async with quick(mosquitto.url, protocol="5", will=will, session_expiry=60) as client:
             await client.connected(5)
             began = asyncio.get_running_loop().time()
             client._uplink.link.connection.abort()  # as a power cut; of what it does itself, the client is not told
-            assert await peer.next() == ("will", b"gone", 1, PROPERTIES)
+            assert await peer.next() == ("will", b"gone", 1, False, PROPERTIES)
             assert asyncio.get_running_loop().time() - began > 0.5
 
 
