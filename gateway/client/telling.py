@@ -36,7 +36,7 @@ class Telling:
         def told(value: T) -> None:
             try:
                 call(value)
-            except Exception:
+            except Exception:  # the boundary: whatever the program's function does wrong
                 self._logger.exception(f"client: {name} has failed")
 
         return told
