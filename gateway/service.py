@@ -39,12 +39,12 @@ GRACE = 1.5
 """Seconds that the uplinks have, on an orderly stop, to deliver what is in memory before it goes to the card."""
 
 
-def run(config: Config, *, log_format: str = "auto", log_level: str = "info") -> int:
-    """Run until SIGTERM or SIGINT, and return the exit status."""
+def run(config: Config, *, log_format: str = "auto", log_level: str = "info", clock: Clock | None = None) -> int:
+    """Run until SIGTERM or SIGINT, and return the exit status. `clock`: this one instead of the machine's."""
     logs.configure(log_format, log_level)
     logger = structlog.get_logger()
     try:
-        asyncio.run(_serve(config, logger))
+        asyncio.run(_serve(config, logger, clock or Clock()))
     except OutboxError as error:
         print(f"sensor-gateway: {error}", file=sys.stderr)  # noqa: T201 (the last word to whoever started it)
         return EX_TEMPFAIL if isinstance(error, OutboxInUse) else EX_IOERR
@@ -54,12 +54,12 @@ def run(config: Config, *, log_format: str = "auto", log_level: str = "info") ->
     return 0
 
 
-async def _serve(config: Config, logger: Any) -> None:
+async def _serve(config: Config, logger: Any, clock: Clock) -> None:
     notifier = Notifier()
     stop = _on_signals(logger)
     try:
         # Left in the reverse order: the uplinks first, the outbox last.
-        async with _outbox(config, logger) as outbox, Announcer(outbox) as announcer, AsyncExitStack() as links:
+        async with _outbox(config, logger, clock) as outbox, Announcer(outbox) as announcer, AsyncExitStack() as links:
             uplinks = [
                 _uplink(config, name, section, outbox, announcer, logger) for name, section in config.uplinks.items()
             ]
@@ -145,7 +145,7 @@ def _on_signals(logger: Any) -> asyncio.Event:
     return stop
 
 
-def _outbox(config: Config, logger: Any) -> Outbox:
+def _outbox(config: Config, logger: Any, clock: Clock) -> Outbox:
     section = config.outbox
     return Outbox(
         section.path,
@@ -157,7 +157,7 @@ def _outbox(config: Config, logger: Any) -> Outbox:
         memory_limit=section.memory_limit,
         max_age=section.max_age,
         when_full=section.when_full,
-        clock=Clock(),
+        clock=clock,
         logger=logger,
     )
 
