@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.cli.selftest.card import Card
 from gateway.outbox import Feed, Outbox, OutboxError
-from tests.faults.card import Card
 
 Fault = Callable[[str, int], int]
 

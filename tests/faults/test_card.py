@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.faults.card import FULL, READ, READ_ONLY, SYNC, WRITE, Card, during
+from gateway.cli.selftest.card import FULL, READ, READ_ONLY, SYNC, WRITE, Card, during
 from tests.faults.scenario import STEPS, Fault, Life, fresh, live
 
 SHM = Path("/dev/shm")

@@ -16,12 +16,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.backoff import Backoff
+from gateway.cli.selftest.card import FULL, READ, SYNC, WRITE, Card, during, slow
 from gateway.outbox import Outbox, OutboxFull
 from gateway.outbox.bounds import BESIDE
 from gateway.outbox.opening import log_of
 from gateway.outbox.outbox import ROOM
 from gateway.reading import Publication
-from tests.faults.card import FULL, READ, SYNC, WRITE, Card, during, slow
 from tests.outbox.following import Fates, crashed, ids_of, message, take_all, until
 
 
@@ -82,7 +82,7 @@ async def test_what_was_deleted_and_cannot_be_read_is_in_the_ledger_unless_it_is
         near.acknowledged(ids_of(await take_all(near, 500)))
         kept = outbox._log.tail.start - ids[0]
         assert 2000 <= kept <= 4000
-        await until(lambda: not any(follower.loading for follower in outbox._log.followers.values()))
+        await until(lambda: not any(follower.shelf.loading for follower in outbox._log.followers.values()))
         old = [file.open("r+b") for file in (path, log_of(path))]
         shutil.rmtree(path.parent)
         for file in old:  # what was deleted is gone on the card as well

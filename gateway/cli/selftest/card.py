@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, Structure, c_char_p, c_int, c_int64, c_void_p
+from pathlib import Path
 from typing import Any, Self
 
 FULL = sqlite3.SQLITE_FULL
@@ -49,10 +50,11 @@ class _Methods(Structure):
 
 
 def _library() -> ctypes.CDLL:
-    """Return the very library that the module sqlite3 uses."""
-    with open("/proc/self/maps") as maps:
-        paths = {line.split()[-1] for line in maps if "libsqlite3" in line}
-    assert len(paths) == 1, f"sqlite3 is not linked with one shared library, so no card can be made to fail: {paths}"
+    """Return the very library that the module sqlite3 uses. Raises OSError where it is not a shared one."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    paths = {line.split()[-1] for line in maps if "libsqlite3" in line}
+    if len(paths) != 1:
+        raise OSError(f"sqlite3 is not linked with one shared library, so no card can be made to fail: {paths}")
     library = ctypes.CDLL(paths.pop())
     library.sqlite3_vfs_find.restype = c_void_p
     library.sqlite3_vfs_register.argtypes = [c_void_p, c_int]
@@ -78,6 +80,7 @@ class Card:
         self._methods: dict[int, _Methods] = {}
 
     def __enter__(self) -> Self:
+        """Have every file that is opened from here on go through the hook. Raises OSError where that cannot be."""
         self._library = _library()
         self._default = self._library.sqlite3_vfs_find(None)
         original = _Vfs.from_address(self._default)
@@ -86,7 +89,7 @@ class Card:
         real_open = _OPEN(original.open)
 
         def opened(_: int, name: int, file: int, flags: int, out: int) -> int:
-            code = real_open(self._default, name, file, flags, out)
+            code = int(real_open(self._default, name, file, flags, out))
             methods = c_void_p.from_address(file)
             if code == 0 and methods.value:
                 methods.value = ctypes.addressof(self._hooked(methods.value))

@@ -1,0 +1,1 @@
+"""The self-test: real processes, random faults, and at the end the account, which has to add up."""
