@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from contextlib import suppress
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import orjson
@@ -72,23 +72,29 @@ PUBLICATION = st.builds(
     st.booleans(),
     st.one_of(st.none(), PROPERTIES),
 )
-READING = st.dictionaries(st.text(min_size=1, max_size=10), VALUE, max_size=4)
+READING = st.one_of(
+    st.dictionaries(st.text(min_size=1, max_size=10), VALUE, max_size=4),
+    st.fixed_dictionaries({"temperature": VALUE, "on": st.booleans()}),
+)
 
 
 @st.composite
 def readings(draw: st.DrawFn, kinds: st.SearchStrategy[Any] | None = None) -> list[Reading]:
     kind = draw(st.sampled_from([READING, PUBLICATION])) if kinds is None else kinds
     ids = sorted(draw(st.sets(st.integers(1, 2**60), min_size=1, max_size=20)))
+    seqs = {"boiler": count(1), "tank": count(2**40), "ö": count(7)}
+    gap = draw(st.sampled_from([0, 0, 1, 9]))
+    streams = [draw(st.sampled_from(list(seqs))) for _ in ids]
     return [
         Reading(
             one,
-            draw(st.sampled_from(["boiler", "tank", "ö"])),
-            draw(st.integers(1, 2**40)),
+            stream,
+            next(seqs[stream]) + gap * draw(st.integers(0, 1)),
             draw(st.integers(0, 10**15)) / 1e6,
             draw(st.one_of(st.none(), st.floats(0, 4e9))),
             draw(kind),
         )
-        for one in ids
+        for one, stream in zip(ids, streams, strict=True)
     ]
 
 
@@ -134,6 +140,17 @@ def test_random_bytes_are_not_a_block(noise: bytes, layout: int, packed: bool) -
         decode(bytes((layout,)) + (zlib.compress(noise) if packed else noise))
 
 
+def test_a_block_of_an_earlier_version_is_read() -> None:
+    """Before there were columns of values, each reading had an object of its own, and always its seq."""
+    values = [{"n": 1}, {"n": 2, "on": True}]
+    columns = [7, None, ["boiler"], None, [3, 4], 1_500_000, [250_000], None, values]
+    block = b"\x01" + zlib.compress(orjson.dumps(columns), 1)
+    assert decode(block) == [
+        Reading(7, "boiler", 3, 1.5, None, {"n": 1}),
+        Reading(8, "boiler", 4, 1.75, None, {"n": 2, "on": True}),
+    ]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=2),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
@@ -145,7 +162,8 @@ JSON = st.recursive(
 def test_columns_that_make_no_sense_are_not_a_block(columns: list[Any]) -> None:
     """What is JSON and yet no block is damage as well."""
     head = orjson.dumps(columns)
-    with suppress(DamagedBlock):
-        decode(b"\x01" + zlib.compress(head))
+    for layout in (b"\x01", b"\x03"):
+        with suppress(DamagedBlock):
+            decode(layout + zlib.compress(head))
     with suppress(DamagedBlock):
         decode(b"\x02" + zlib.compress(len(head).to_bytes(4, "big") + head))

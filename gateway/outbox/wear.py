@@ -1,0 +1,82 @@
+"""The wear of the card: how many bytes are handed to it, and why, and the sizes that keep them few."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+PAGE_SIZE = 1024
+CHECKPOINT = 1000
+LEVEL = 1
+
+Cause: TypeAlias = Literal["commit", "acknowledge", "checkpoint", "give-back", "mark", "set-up"]
+"""A transaction with readings, or without any; the log written back; room given back; the mark; a start."""
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+_IO = Path("/proc/thread-self/io")
+
+
+class Meter:
+    """Counts what the thread that calls it hands to the card, by cause."""
+
+    def __init__(self) -> None:
+        self.readings = 0
+        """Those that went to the card."""
+        self._bytes: dict[str, int] | None = dict.fromkeys(CAUSES, 0)
+        self._cause: Cause | None = None
+        self._last = 0
+
+    @property
+    def bytes(self) -> dict[str, int] | None:
+        """How many bytes each cause has cost; None where the kernel does not count them."""
+        return None if self._bytes is None else dict(self._bytes)
+
+    @contextmanager
+    def charged(self, cause: Cause) -> Iterator[None]:
+        """Put what is written meanwhile down to `cause`, or to one within it that says better."""
+        outer = self._cause
+        self._note(outer)
+        self._cause = cause
+        try:
+            yield
+        finally:
+            self._note(cause)
+            self._cause = outer
+
+    def _note(self, cause: Cause | None) -> None:
+        """Put what was written since the last time down to `cause`; None: it was somebody else's."""
+        now = written()
+        if now is None:
+            self._bytes = None
+        else:
+            if cause is not None and self._bytes is not None:
+                self._bytes[cause] += now - self._last
+            self._last = now
+
+
+def written() -> int | None:
+    """Return the bytes that this thread has handed to the kernel to be written; None where it does not count them.
+
+    What goes into a file that is mapped into memory is not among them. Source: proc(5), /proc/pid/io, wchar.
+    """
+    try:
+        name, value = _IO.read_bytes().split()[2:4]
+        return int(value) if name == b"wchar:" else None
+    except (OSError, ValueError):
+        return None
+
+
+def log_length(database: Path) -> int:
+    """Return how many pages of the log have still to be written back; CHECKPOINT where nobody can say.
+
+    Source: https://www.sqlite.org/walformat.html#the_wal_index_file_format, mxFrame and nBackfill.
+    """
+    try:
+        with database.with_name(database.name + "-shm").open("rb", buffering=0) as index:
+            head = index.read(100)
+        frames, written_back = (int.from_bytes(head[at : at + 4], sys.byteorder) for at in (16, 96))
+    except OSError:
+        return CHECKPOINT
+    return max(0, frames - written_back)
