@@ -49,7 +49,7 @@ class _Methods(Structure):
     )
 
 
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     """Return the very library that the module sqlite3 uses. Raises OSError where it is not a shared one."""
     maps = Path("/proc/self/maps").read_text().splitlines()
     paths = {line.split()[-1] for line in maps if "libsqlite3" in line}
@@ -81,7 +81,7 @@ class Card:
 
     def __enter__(self) -> Self:
         """Have every file that is opened from here on go through the hook. Raises OSError where that cannot be."""
-        self._library = _library()
+        self._library = library()
         self._default = self._library.sqlite3_vfs_find(None)
         original = _Vfs.from_address(self._default)
         self._vfs = _Vfs.from_buffer_copy(original)
