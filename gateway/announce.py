@@ -10,7 +10,7 @@ from typing import Self
 
 from gateway.formats import FORMATS
 from gateway.outbox import Feed, Loss, Outbox
-from gateway.reading import LEDGER, Reading, Value
+from gateway.reading import LEDGER, Doubt, Reading, Value
 from gateway.uplink import Readings
 from gateway.uplink.observer import Nobody
 from gateway.uplink.route import Batch
@@ -170,12 +170,12 @@ class WithLedger:
             for batch in (own if is_ledger else self.readings).batches(list(some), feed)
         ]
 
-    def _render(self, entry: Reading, ts: int, historical: bool) -> bytes:
+    def _render(self, entry: Reading, ts: int, historical: bool, doubt: Doubt | None) -> bytes:
         values = dict(entry.values)  # type: ignore[arg-type]  # of this stream: never a publication
         if values.get("uplink") == self.uplink:
             stream = str(values["stream"])
             values["topic"] = self.readings.topic("+" if stream == "?" else stream)
-        return FORMATS["json"](entry._replace(values=values), ts, historical)
+        return FORMATS["json"](entry._replace(values=values), ts, historical, doubt)
 
 
 def _kind(loss: Loss) -> Kind:

@@ -9,7 +9,7 @@ Value: TypeAlias = float | int | bool | str
 Values: TypeAlias = Mapping[str, Value]
 
 # Names that the payload uses for itself; a device's key of that name is published with a trailing underscore.
-RESERVED = frozenset({"ts", "seq", "epoch", "historical", "time_quality"})
+RESERVED = frozenset({"ts", "seq", "epoch", "historical", "time_quality", "ts_min", "ts_max"})
 
 # The stream of the ledger's own entries, published under that name; so no device can have it.
 LEDGER = "ledger"
@@ -54,6 +54,13 @@ class Reading(NamedTuple):
     def epoch(self) -> int:
         """The run of the gateway in which it was taken in, from 1."""
         return self.id >> EPOCH_SHIFT
+
+
+class Doubt(NamedTuple):
+    """Between what a reading was measured, in UTC milliseconds, whose boot never had its clock set; None: not known."""
+
+    earliest: int | None
+    latest: int | None
 
 
 def weigh(values: dict[str, Value] | Publication) -> int:

@@ -46,7 +46,7 @@ def test_the_payload_is_what_is_published() -> None:
     reading = Reading(
         told["epoch"] << EPOCH_SHIFT, "boiler", told["seq"], 0.0, None, {"temperature": told["temperature"]}
     )
-    assert FORMATS["json"](reading, told["ts"], False) == shown.replace(" ", "").strip().encode()
+    assert FORMATS["json"](reading, told["ts"], False, None) == shown.replace(" ", "").strip().encode()
 
 
 async def test_the_adapter_of_thirty_lines_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import structlog
 
 from gateway.clock import Clock
+from gateway.outbox.boots import Epoch
 from gateway.outbox.bounds import POLICIES, Bounds
 from gateway.outbox.committer import Committer
 from gateway.outbox.feed import Feed
@@ -20,10 +21,11 @@ from gateway.outbox.log import Log, State
 from gateway.outbox.memory import Memory
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.store import Store
-from gateway.outbox.times import Epoch, Times
+from gateway.outbox.times import Times
 from gateway.outbox.trim import trim
 from gateway.outbox.writer import Writer
 from gateway.reading import A_READING, Publication, Value, weigh
+from gateway.timesync import RELEASED
 
 ROOM = 8000
 """Readings of one stream that may exist only in memory; beyond that its device waits."""
@@ -91,7 +93,7 @@ class Outbox:
         self._boot = self._clock.boot
         if self._store is None:
             _, offset = self._clock.read()
-            self._build(State(1), [Epoch(1, self._clock.boot_id, offset)], offset)
+            self._build(State(1), [Epoch(1, self._clock.boot_id, offset, since=RELEASED)], offset)
             self._keeper = Memory(self._log, self._times, self._bounds)
         else:
             self._keeper = await self._open(self._store)
@@ -134,9 +136,10 @@ class Outbox:
     async def _open(self, store: Store) -> Keeper:
         writer = Writer()
         writer.start()
-        _, offset = self._clock.read()
+        boot, offset = self._clock.read()
         try:
-            state, epochs = await writer.submit(partial(store.open, self._clock.boot_id, offset, self._interval))
+            opening = partial(store.open, self._clock.boot_id, offset, self._interval, boot)
+            state, epochs = await writer.submit(opening)
             room = await writer.submit(store.written)
         except BaseException:
             writer.submit(store.close)  # also what an opening that was cancelled has opened by then

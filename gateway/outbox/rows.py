@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.outbox.boots import Epoch
 from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.ranges import END
-from gateway.outbox.times import Epoch
 from gateway.reading import EPOCH_SHIFT
 
 LAST_EPOCH = (END >> EPOCH_SHIFT) - 1
+RUN = "id, boot_id, clock_offset, started, interval, streams, ended, crc, synced, since, seen"
+OLDER = 7
+"""Columns of a run that its checksum was over before it knew whether the clock was set."""
 LOSS = "uplink, stream, epoch, first_seq, last_seq, first_time, last_time, count, reason"
 
 
@@ -43,39 +46,42 @@ class Run(NamedTuple):
     interval: float = 0.0
     streams: str = "{}"  # JSON: the highest seq of each stream that the card knows of
     ended: float | None = None  # when it stopped in order
+    synced: bool | None = None  # see `Epoch`, these three
+    since: float | None = None
+    seen: float = 0.0
 
     @property
     def epoch(self) -> Epoch:
         """What the time of its readings hangs on."""
-        return Epoch(self.id, self.boot_id, self.offset)
+        return Epoch(self.id, self.boot_id, self.offset, self.synced, self.since, self.seen)
 
     @property
     def crc(self) -> int:
         """The checksum of all that; a whole number comes back from a column or a page as one or as a float."""
-        return _sum([float(field) if isinstance(field, int) else field for field in self])
+        return _sum(_floats(self))
 
     def write(self, db: sqlite3.Connection) -> None:
         """Insert or update the row."""
-        columns = "id, boot_id, clock_offset, started, interval, streams, ended, crc"
-        db.execute(
-            f"INSERT OR REPLACE INTO epoch ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
-            (*self, self.crc),
-        )
+        values = (*self[:OLDER], self.crc, *self[OLDER:])
+        places = ", ".join("?" * len(values))
+        db.execute(f"INSERT OR REPLACE INTO epoch ({RUN}) VALUES ({places})", values)  # noqa: S608 (constants)
 
     @classmethod
     def read(cls, row: Sequence[Any]) -> Run:
         """Return the run of a row, with the columns of this version or of an earlier one. Raises DamagedRow."""
-        *fields, crc = row if len(row) == 8 else (*row, 0.0, "{}", None, None)
-        run = cls(*fields)
-        if (crc is not None and crc != run.crc) or not 0 < run.id <= LAST_EPOCH:
+        later: list[Any] = [0.0, "{}", None, None, None, None, 0.0]
+        fields = [*row, *later[len(row) - 4 :]]
+        crc, synced = fields.pop(OLDER), fields[OLDER]
+        run = cls(*fields)._replace(synced=None if synced is None else bool(synced))
+        older = _sum(_floats(run[:OLDER])) if run[OLDER:] == (None, None, 0.0) else None
+        if (crc is not None and crc not in (run.crc, older)) or not 0 < run.id <= LAST_EPOCH:
             raise DamagedRow(f"epoch {run.id}")
         return run
 
 
 def runs(db: sqlite3.Connection) -> list[Run]:
     """Return every run that the card knows of, oldest first. Raises DamagedRow."""
-    columns = "id, boot_id, clock_offset, started, interval, streams, ended, crc"
-    return [Run.read(row) for row in db.execute(f"SELECT {columns} FROM epoch ORDER BY id")]  # noqa: S608 (a constant)
+    return [Run.read(row) for row in db.execute(f"SELECT {RUN} FROM epoch ORDER BY id")]  # noqa: S608 (a constant)
 
 
 def write_claims(db: sqlite3.Connection, claims: Iterable[tuple[str, Claim]]) -> None:
@@ -141,6 +147,10 @@ def enter(db: sqlite3.Connection, loss: Loss) -> None:
             loss.reason,
         ),
     )
+
+
+def _floats(fields: Iterable[Any]) -> list[Any]:
+    return [float(field) if isinstance(field, int) else field for field in fields]
 
 
 def _sum(fields: Sequence[Any]) -> int:

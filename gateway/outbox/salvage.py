@@ -137,7 +137,7 @@ class _Reader:
             self._aside.setdefault((columns[0], columns[1]), columns)
         elif shape[:1] == (str,) and len(shape) in (2, 4, 5) and set(shape[:4]) == {str}:
             self._take_claim(*read_claim(columns))
-        elif len(shape) in (4, 8) and shape[:2] == (NoneType, str) and _is_number(columns[2]):
+        elif len(shape) in (4, 8, 11) and shape[:2] == (NoneType, str) and _is_number(columns[2]):
             run = Run.read((row_id, *columns[1:]))
             self._runs.setdefault(run.id, run)
         elif len(shape) == 10 and shape[:3] == (NoneType, str, str) and shape[3:6] == (int,) * 3:

@@ -72,6 +72,14 @@ def m004_priorities(db: Database) -> None:
     db.table("block").add_column("level", int, not_null_default=1)  # one of so many readings is left, by thinning
 
 
+@migrations()
+def m006_clock(db: Database) -> None:
+    """Add what bounds the time of a run whose clock was never set."""
+    db.table("epoch").add_column("synced", int)  # 1: it was set, 0: it was wrong, NULL: nobody has said
+    db.table("epoch").add_column("since", float)  # UTC: its boot began later than that
+    db.table("epoch").add_column("seen", float, not_null_default=0.0)  # seconds since boot: it was up for so long
+
+
 NAMES = tuple(migration.name for migration in migrations.pending(Database(memory=True)))
 """The migrations that this version knows, in order."""
 TABLES = frozenset({"epoch", "block", "uplink", "ledger", "quarantine"})

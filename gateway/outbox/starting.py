@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
 
+from gateway.outbox.boots import Epoch, begun_after, boots
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import State
 from gateway.outbox.mark import Mark
 from gateway.outbox.rows import Run, claims, enter, known_end, runs
-from gateway.outbox.times import Epoch
 from gateway.reading import EPOCH_SHIFT
 
 WINDOWS = 1000
@@ -52,10 +51,11 @@ def survey(
     boot_id: str,
     offset: float,
     interval: float,
+    boot: float,
     uplinks: Sequence[str],
     mark: Mark | None,
 ) -> Begun:
-    """Return the run that comes next, and what is missing, without writing.
+    """Return the run that comes next, `boot` seconds after the machine started, and what is missing; write nothing.
 
     `mark` is what was known beside the database; None: nothing, or what it says has been accounted for. Raises
     sqlite3.Error and DamagedRow.
@@ -64,9 +64,12 @@ def survey(
     last = known[-1] if known else None
     epoch = max(last.id if last else 0, end >> EPOCH_SHIFT, mark.epoch if mark else 0) + 1
     names = list(dict.fromkeys([*held, *uplinks]))
-    now = time.time()
+    now = boot + offset
     before = {} if last is None else dict.fromkeys(orjson.loads(last.streams), 0)
-    run = Run(epoch, boot_id, offset, now, interval, orjson.dumps(before).decode())
+    run = Run(epoch, boot_id, offset, now, interval, orjson.dumps(before).decode(), seen=boot)
+    *earlier, present = boots([*(one.epoch for one in known), run.epoch])
+    same = next((one for one in reversed(known) if one.id in present.epochs), run)
+    run = run._replace(synced=same.synced, since=begun_after(earlier))
     newest = db.execute("SELECT last_id FROM block ORDER BY first_id DESC LIMIT 1").fetchone()
     begun = Begun(run, known, end, State(epoch, stored_end=newest[0] + 1 if newest else 0))
     state = begun.state

@@ -17,6 +17,7 @@ import orjson
 from gateway.outbox import contents
 from gateway.outbox.aside import finish
 from gateway.outbox.block import cut, encode
+from gateway.outbox.boots import Epoch
 from gateway.outbox.errors import OutboxError
 from gateway.outbox.follower import Claim, Page
 from gateway.outbox.ledger import Loss
@@ -34,7 +35,7 @@ from gateway.outbox.rows import Run, block_sum, enter, known_end, write_claims
 from gateway.outbox.salvage import salvage
 from gateway.outbox.standby import APART, is_fault, look
 from gateway.outbox.starting import Begun, begin, survey
-from gateway.outbox.times import Epoch
+from gateway.outbox.times import Correction
 from gateway.reading import Reading
 
 CHECKPOINT_PAGES = 1000  # the log is at most about as long as this, or a sixteenth of a small max_size
@@ -80,12 +81,14 @@ class Store:
         self._standby: Begun | None = None  # what the card does not know yet
         self._marked = 0.0  # when, on the monotonic clock
 
-    def open(self, boot_id: str, offset: float, interval: float = 0.0) -> tuple[State, list[Epoch]]:
-        """Lock, open or create, migrate, and begin a new epoch. `interval` is the commit_interval in seconds.
+    def open(self, boot_id: str, offset: float, interval: float = 0.0, boot: float = 0.0) -> tuple[State, list[Epoch]]:
+        """Lock, open or create, migrate, and begin a new epoch, `boot` seconds after the machine started.
+
+        `interval` is the commit_interval in seconds.
 
         A damaged or foreign file is put aside, and what is readable of it goes on. Raises OutboxError.
         """
-        now = boot_id, offset, interval, self._uplinks
+        now = boot_id, offset, interval, boot, self._uplinks
         try:
             self._take_lock()
             begun = self._begin(now)
@@ -115,7 +118,7 @@ class Store:
         if self._lock < 0:
             self._lock = lock(path)
 
-    def _begin(self, now: tuple[str, float, float, Sequence[str]]) -> Begun:
+    def _begin(self, now: tuple[str, float, float, float, Sequence[str]]) -> Begun:
         """Open what is there, or what can be made of it, and begin an epoch in it."""
         finish(self.path)
         mark = read_mark(self._mark_path)
@@ -147,7 +150,7 @@ class Store:
         self._mark_now(Mark(begun.run.id, begun.run.id, begun.end))
         return begun
 
-    def _stand_by(self, now: tuple[str, float, float, Sequence[str]], error: Exception) -> Begun:
+    def _stand_by(self, now: tuple[str, float, float, float, Sequence[str]], error: Exception) -> Begun:
         """Begin without a card that could take note of it. Raises OutboxError where that is not what is wrong."""
         try:
             if not is_fault(error, self.path):
@@ -209,10 +212,10 @@ class Store:
         with suppress(OSError):  # a card that cannot take this is met by the next transaction
             write_mark(self._mark_path, mark)
 
-    def commit(self, commit: Commit, offset: tuple[int, float] | None) -> Written:
+    def commit(self, commit: Commit, clock: Correction | None) -> Written:
         """Write a block, the acknowledgements and the ledger, and delete what all have, in one transaction.
 
-        `offset` is (epoch, seconds) when the clock was corrected.
+        `clock` is what is news of it.
         """
         if self._standby is not None:
             self._revive(self._standby)
@@ -224,8 +227,10 @@ class Store:
         run = self._run
         if commit.streams:
             run = run._replace(streams=_json({**orjson.loads(run.streams), **commit.streams}))
-        if offset is not None:
-            run = run._replace(offset=offset[1])
+        if run is not self._run and commit.readings:
+            run = run._replace(seen=commit.readings[-1].boot)  # the row is written in any case
+        if clock is not None:
+            run = run._replace(**clock._asdict())
         db.execute("BEGIN IMMEDIATE")
         try:
             rows = [(*block[:3], block_sum(*block), block[3]) for block in blocks]

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from math import ceil, floor
+from typing import NamedTuple
 
 from gateway.clock import Clock
-from gateway.reading import EPOCH_SHIFT, Reading
+from gateway.outbox.boots import Epoch, Span, boots, doubtful, newest
+from gateway.reading import EPOCH_SHIFT, Doubt, Reading
+from gateway.timesync import Evidence, Sync, verdict
 
 DRIFT = 0.5
 """Seconds by which the clock must have been corrected before the card is told."""
+STEP = 1.0
+"""Seconds of a correction that nobody makes but by setting the clock."""
+DAY, HOUR = 86_400.0, 3600.0
+"""A clock that has jumped by more than a day within the last hour tells nothing about how old something is."""
+RESUMED = 600.0
+"""Seconds: a boot whose clock goes on that soon after the newest time of the last one may go on from there, without a
+hardware clock (fake-hwclock restores the time of the last shutdown)."""
+
+Moment = tuple[int, bool, Doubt | None]
+"""UTC milliseconds at which a reading was measured, whether it is historical, and between what, if that is in doubt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One run of the gateway: `offset` in seconds turns its times since boot into UTC."""
+class Correction(NamedTuple):
+    """What the card is to know of the clock of this run; see `Epoch`."""
 
-    id: int
-    boot_id: str
     offset: float
+    synced: bool | None
+    seen: float
 
 
 class Times:
@@ -26,13 +39,22 @@ class Times:
 
     def __init__(self, clock: Clock, epochs: Sequence[Epoch], stored: float) -> None:
         """`epochs` in ascending order, the last is this one; `stored` is its offset as the card knows it."""
+        *self._before, self._present = boots(epochs)
         self.epoch = epochs[-1].id
+        self.sync = Sync.SET if self._present.synced else Sync.UNKNOWN
+        """What is known of the clock; nothing, unless `judge` is called."""
+        self.holding = False
+        """Whether uplinks have to wait for the clock."""
         self._clock = clock
-        self._offset = self._stored = stored
-        self._offsets = {epoch.id: epoch.offset for epoch in epochs}
-        self._same_boot = [
-            epoch.id for epoch in epochs if epoch.id == self.epoch or (epoch.boot_id and epoch.boot_id == clock.boot_id)
-        ]
+        self._found: Evidence | None = None
+        self._newest = newest(self._before)
+        self._offset = self._first = self._stored = stored
+        self._resumed = bool(self._before) and 0.0 <= clock.boot() + stored - self._newest <= RESUMED
+        self._latest = float("-inf")  # of all offsets since the clock was set
+        self._synced = self._present.synced  # as the card knows it
+        self._jumped = float("-inf")  # seconds since boot
+        self._offsets = {one: boot.offset for boot in self._before for one in boot.epochs}
+        self._doubts: dict[int, Span] = {}
         self._correct(stored)
         self.refresh()
 
@@ -53,24 +75,57 @@ class Times:
         """Read the clock, so that `wall` tells the time as it is known now, and return seconds since boot."""
         now, offset = self._clock.read()
         if offset != self._offset:
+            jump = abs(offset - self._offset)
+            if jump > DAY:
+                self._jumped = now
             self._correct(offset)
+            if self._found is not None and jump > STEP:
+                self.judge(self._found)
         return now
 
-    def moments(self, readings: Sequence[Reading], late: float) -> list[tuple[int, bool]]:
+    # ---- whether the clock is set
+
+    def judge(self, found: Evidence) -> None:
+        """Decide whether the clock is set. Once it is, it stays so until the next boot."""
+        self._found = found
+        self.refresh()
+        if self.sync is not Sync.SET:
+            self.sync = verdict(found, self.utc(), self._newest)
+            self._weigh()
+
+    @property
+    def corrected(self) -> float:
+        """Seconds by which the clock was put forward since this run began."""
+        return self._offset - self._first
+
+    @property
+    def awaited(self) -> bool:
+        """Whether the clock is not set or, at a boot that may go on from the time of the last one, may not be."""
+        if self.sync is Sync.UNKNOWN and self._found is not None:
+            return self._resumed and abs(self.corrected) < STEP
+        return self.sync is Sync.UNSET
+
+    # ---- when a reading was measured
+
+    def moments(self, readings: Sequence[Reading], late: float) -> list[Moment]:
         """Return, for each, the UTC milliseconds at which it was measured, and whether that was `late` seconds ago.
 
-        A reading of an earlier run is late in any case.
+        A reading of an earlier run is late in any case. The third is None but for a reading whose time is in doubt.
         """
         since = self.refresh() - late
         first = self.epoch << EPOCH_SHIFT
         offset, offsets = self._offset, self._offsets
-        return [
+        moments: list[Moment] = [
             (
                 int((boot + offsets.get(id_ >> EPOCH_SHIFT, offset) if time is None else time) * 1000 + 0.5),
                 boot < since or id_ < first,
+                None,
             )
             for id_, _, _, boot, time, _ in readings
         ]
+        if self._doubts:
+            return [(*moment[:2], self._doubt(one)) for one, moment in zip(readings, moments, strict=True)]
+        return moments
 
     def wall(self, reading: Reading) -> float:
         """Return the UTC time in seconds at which the reading was measured."""
@@ -78,15 +133,60 @@ class Times:
             return reading.time
         return reading.boot + self._offsets.get(reading.id >> EPOCH_SHIFT, self._offset)
 
-    def correction(self) -> tuple[int, float] | None:
-        """Return (epoch, offset) if the card should be told of a new one, else None."""
-        return (self.epoch, self._offset) if abs(self._offset - self._stored) > DRIFT else None
+    def age(self, reading: Reading) -> float:
+        """Return for how many seconds it has been in the outbox, at least, whatever the clock has done meanwhile.
 
-    def stored(self, correction: tuple[int, float] | None) -> None:
+        By the time since boot, also of a reading with its device's own time. Of an earlier boot by the clock, if that
+        is to be trusted; it has been there for the whole of this one in any case.
+        """
+        now = self._clock.boot()
+        epoch = reading.id >> EPOCH_SHIFT
+        if epoch in self._present.epochs:
+            return now - reading.boot
+        least = now if self._present.id else 0.0
+        if self.sync is Sync.UNSET or now - self._jumped < HOUR or epoch in self._doubts:
+            return least
+        return max(least, now + self._offset - reading.boot - self._offsets.get(epoch, self._offset))
+
+    # ---- what the card knows
+
+    def correction(self) -> Correction | None:
+        """Return what the card should be told of the clock, if it is news, else None."""
+        if abs(self._offset - self._stored) <= DRIFT and self._is_set is self._synced:
+            return None
+        return Correction(self._offset, self._is_set, self._clock.boot())
+
+    def stored(self, correction: Correction | None) -> None:
         """Note what the card has been told."""
         if correction is not None:
-            self._stored = correction[1]
+            self._stored, self._synced = correction.offset, correction.synced
+
+    # ----
+
+    @property
+    def _is_set(self) -> bool | None:
+        """What `Epoch.synced` says; where nobody has judged the clock, what an earlier run of this boot has said."""
+        if self._found is None:
+            return self._present.synced
+        return {Sync.SET: True, Sync.UNSET: False, Sync.UNKNOWN: None}[self.sync]
 
     def _correct(self, offset: float) -> None:
         self._offset = offset
-        self._offsets.update(dict.fromkeys(self._same_boot, offset))
+        self._offsets.update(dict.fromkeys(self._present.epochs, offset))
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Find out whose time is in doubt, and between what bounds it lies."""
+        if self._is_set:
+            self._latest = max(self._latest, self._offset)  # where somebody puts it back later, bounds stay true
+        now = replace(self._present, offset=self._latest if self._is_set else self._offset, synced=self._is_set)
+        self._doubts = doubtful([*self._before, now])
+
+    def _doubt(self, reading: Reading) -> Doubt | None:
+        span = self._doubts.get(reading.id >> EPOCH_SHIFT)
+        if span is None or reading.time is not None:
+            return None
+        earliest, latest = span.at(reading.boot)
+        return Doubt(
+            None if earliest is None else floor(earliest * 1000), None if latest is None else ceil(latest * 1000)
+        )

@@ -44,11 +44,11 @@ class Readings:
         """Render. See `Route.batches`."""
         render, topics = self.format, self._topics
         messages = []
-        for reading, (ts, historical) in zip(entries, feed.moments(entries, HISTORICAL), strict=True):
+        for reading, (ts, historical, doubt) in zip(entries, feed.moments(entries, HISTORICAL), strict=True):
             topic = topics.get(reading.stream)
             if topic is None:
                 topic = topics[reading.stream] = self.topic(reading.stream).encode()
-            messages.append((topic, render(reading, ts, historical), reading.id))
+            messages.append((topic, render(reading, ts, historical, doubt), reading.id))
         return [Batch(messages, self.qos)]
 
 

@@ -10,9 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gateway.clock import Clock
 from gateway.outbox import OutboxFull
+from gateway.outbox.boots import Epoch
 from gateway.outbox.bounds import POLICIES, Bounds
 from gateway.outbox.log import Log, State
-from gateway.outbox.times import Epoch, Times
+from gateway.outbox.times import Times
 from gateway.reading import Publication, weigh
 
 UPLINKS = ("near", "far")

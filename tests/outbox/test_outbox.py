@@ -351,9 +351,9 @@ async def test_a_reading_gets_the_time_that_the_clock_has_when_it_is_sent(tmp_pa
         readings: list[Reading] = []
         await until(lambda: len(readings.extend(feed.take(10)) or readings) == 3)
         assert feed.moments(readings, 5.0) == [
-            (1_700_000_500_000, True),  # of an earlier run
-            (1_700_000_600_000, False),
-            (123_000, False),
+            (1_700_000_500_000, True, None),  # of an earlier run
+            (1_700_000_600_000, False, None),
+            (123_000, False, None),
         ]
         now[0] = 606.0
-        assert feed.moments(readings[1:2], 5.0) == [(1_700_000_600_000, True)]
+        assert feed.moments(readings[1:2], 5.0) == [(1_700_000_600_000, True, None)]

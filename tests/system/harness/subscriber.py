@@ -18,6 +18,7 @@ from tests.system.harness.broker import Mosquitto
 
 # What the kernel holds for a subscriber without the broker having to; a tenth of what was seen to be safe.
 BACKLOG = 200_000
+VARYING = frozenset({"historical", "ts", "time_quality", "ts_min", "ts_max"})
 
 
 class Arrival(NamedTuple):
@@ -165,7 +166,7 @@ class Subscriber:
             seq = content["seq"]
             stream.arrivals.append(seq)
             # Sent again, it may say that it is history, and its time may be known better by then.
-            told = {key: value for key, value in content.items() if key not in ("historical", "ts", "time_quality")}
+            told = {key: value for key, value in content.items() if key not in VARYING}
             if stream.contents.setdefault(seq, told) != told:
                 stream.conflicts.append(seq)
         return streams
