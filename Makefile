@@ -1,5 +1,7 @@
 # Two commands: `make demo` runs it, `make test` tests it. Both set themselves up in .venv.
 PYTHON ?= python3
+# Tests at a time. Most of them wait for other processes: this many keep two CPUs busy.
+WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -17,7 +19,8 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m alone
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

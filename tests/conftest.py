@@ -16,8 +16,17 @@ settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+# Where tests wait longest comes first.
+WAITING = ("tests/torture/", "tests/system/", "")
+
 # How long a thread that is already on its way out may take to end.
 GRACE = 2.0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several workers' tests, have those begin that wait longest, so that no worker is left with them at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: next(n for n, where in enumerate(WAITING) if item.nodeid.startswith(where)))
 
 
 def _descriptors() -> dict[int, str]:

@@ -31,6 +31,7 @@ from gateway.mqtt.properties import Properties
 from gateway.mqtt.topics import SHARED, matches
 from tests.broker_conversation import Conversation
 from tests.broker_session import BrokerSession
+from tests.ports import free_port
 
 UNSUPPORTED_IN_5 = encode(Connack(reason=0x84), 5)
 UNSUPPORTED_IN_3 = encode(Connack(reason=0x01), 4)
@@ -145,10 +146,10 @@ class ScriptedBroker:
         if self._unix:
             self._server = await loop.create_unix_server(lambda: Conversation(self), str(self._unix))
         else:
+            self._port = self._port or free_port()
             self._server = await loop.create_server(
                 lambda: Conversation(self), "127.0.0.1", self._port, ssl=self._tls, reuse_address=True
             )
-            self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Listen no more and drop every connection."""

@@ -80,6 +80,7 @@ async def test_a_session_is_not_resumed_when_something_that_the_broker_remembers
     async with make(**options) as client:
         await client.publish("a", b"old", qos=2)
         await broker.until(lambda: len(broker.publishes) == 1)
+        await client.close(0.1)
     await broker.stop()
     broker.stop_acks = False
     async with make(**options, max_age=0.05) as client:

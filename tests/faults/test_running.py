@@ -194,6 +194,7 @@ async def test_a_block_that_the_card_never_gives_is_lost_and_those_behind_it_are
             card.bad = None
 
 
+@pytest.mark.alone
 async def test_a_slow_card_holds_up_nobody(tmp_path: Path) -> None:
     """A transaction that takes seconds: readings are taken in and flow, no device waits, and it is said once."""
     with Card() as card:
@@ -279,6 +280,7 @@ async def test_a_program_is_refused_what_memory_has_no_room_for(tmp_path: Path) 
             outbox.accept(message(1))
 
 
+@pytest.mark.alone
 async def test_space_is_given_back_after_a_backlog(tmp_path: Path) -> None:
     """A drained outbox is a small file again, and the loop does not notice how it becomes one."""
     path, noise = tmp_path / "o.db", random.Random(1)

@@ -168,6 +168,8 @@ async def took(failure: Failure, mode: str = "hunt", **options: Any) -> float:
                     for delivery in deliveries:
                         await delivery
                     began = loop.time()
+                    if failure.idle:  # the silence begins with the last message
+                        await (await client.publish("t", b"9"))
                     await failure.do(first)
                 if failure.idle:
                     await next_one.until(lambda: bool(next_one.connects), 20)

@@ -13,7 +13,7 @@ from tests.scripted_broker import ScriptedBroker
 
 QUICK: dict[str, Any] = {
     "client_id": "ours",
-    "connect_timeout": 0.5,
+    "connect_timeout": 2.0,  # where it has to run out, a test says less
     "ack_timeout": 0.5,
     "reconnect_min": 0.01,
     "reconnect_max": 0.05,

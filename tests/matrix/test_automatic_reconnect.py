@@ -173,7 +173,7 @@ async def test_no_broker_costs_next_to_nothing() -> None:
         )
     for wrong, cost in results.items():
         assert cost["cpu"] < 0.01, (wrong, cost)
-        assert cost["stall"] < 0.5, wrong  # the machine may be busy; a blocking call would have taken a second
+        assert cost["stall"] < 0.9, wrong  # the machine may be busy; a blocking call would have taken a second
         assert cost["attempts"] >= 2, wrong
         assert (cost["waiting"], cost["delivery"]) == (1, "pending"), wrong
         assert cost["close"] < 2.5, wrong

@@ -28,6 +28,7 @@ PAGE = Path(__file__).parents[2] / "docs/explanation/high-availability.md"
 # ---- the bounds
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", ["hunt", "equal"])
 async def test_the_next_broker_carries_within_the_bound(mode: str) -> None:
     """However a broker fails, the next one has the messages after the options that the bound names, and no sooner."""

@@ -175,7 +175,7 @@ async def test_a_line_that_flaps_blames_nobody(scripted: ScriptedBroker, life: f
 async def test_a_disconnect_that_speaks_of_no_message_blames_nobody(scripted: ScriptedBroker, reason: int) -> None:
     """Shutting down, taken over, use another server: not about the one message that happened to be in flight."""
     scripted.stop_acks = True
-    async with quick(scripted) as client:
+    async with quick(scripted, protocol="5") as client:
         delivery = await client.publish("t", b"1")
         for turn in range(8):
             await scripted.wait_published(turn + 1)

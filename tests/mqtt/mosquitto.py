@@ -14,6 +14,8 @@ from typing import Self
 
 import pytest
 
+from tests.ports import free_port
+
 MISSING = "mosquitto is missing. Type: sudo apt-get install mosquitto mosquitto-clients"
 
 
@@ -23,9 +25,7 @@ class Mosquitto:
     def __init__(self, folder: Path, *lines: str, unix: bool = False) -> None:
         self.folder = folder
         self.unix = folder / "mosquitto.sock" if unix else None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         listener = f"listener 0 {self.unix}" if self.unix else f"listener {self.port} 127.0.0.1"
         user = f"user {pwd.getpwuid(os.getuid()).pw_name}"
         anonymous = () if any(line.startswith("allow_anonymous") for line in lines) else ("allow_anonymous true",)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,6 +49,14 @@ def demo(folder: Path, pace: float, *, terminal: int | None = None) -> Iterator[
                 process.kill()
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Give a folder for temporary files whose name leaves room for that of a socket, which may have 107 bytes."""
+    made = Path(tempfile.mkdtemp(prefix="gw-"))
+    yield made
+    shutil.rmtree(made)
+
+
 def left_behind(folder: Path) -> list[str]:
     """Return the processes that have `folder` in their environment, as every child of the demo has."""
     found = []
@@ -60,9 +70,9 @@ def left_behind(folder: Path) -> list[str]:
 
 
 @pytest.mark.system
-def test_tells_the_whole_story_in_a_pipe_and_its_account_is_right(tmp_path: Path) -> None:
+def test_tells_the_whole_story_in_a_pipe_and_its_account_is_right(short: Path) -> None:
     """In a pipe the demo prints plain lines, goes through every scene, ends with 0, and leaves nothing behind."""
-    with demo(tmp_path, 0.3) as process:
+    with demo(short, 0.3) as process:
         out, err = process.communicate(timeout=100)
     assert process.returncode == 0, f"{out}\n{err}"
     assert "\x1b" not in out, "no colours in a pipe, whatever FORCE_COLOR says"
@@ -76,16 +86,16 @@ def test_tells_the_whole_story_in_a_pipe_and_its_account_is_right(tmp_path: Path
     assert written > 500
     assert others == [written, written, 0, 0]
     assert "Right: every line that the devices wrote has arrived" in out
-    assert (list(tmp_path.iterdir()), left_behind(tmp_path)) == ([], [])
+    assert (list(short.iterdir()), left_behind(short)) == ([], [])
 
 
 @pytest.mark.system
-def test_draws_on_a_terminal_and_leaves_the_account_there(tmp_path: Path) -> None:
+def test_draws_on_a_terminal_and_leaves_the_account_there(short: Path) -> None:
     """On a terminal the demo draws a live picture, and what stays at the end is the account."""
     near, far = os.openpty()
     termios.tcsetwinsize(far, (24, 80))
     shown: list[bytes] = []
-    with demo(tmp_path, 0.05, terminal=far) as process:
+    with demo(short, 0.05, terminal=far) as process:
         os.close(far)
         with suppress(OSError):  # EIO: the last one who had the terminal has closed it
             while chunk := os.read(near, 1 << 16):
@@ -102,9 +112,9 @@ def test_draws_on_a_terminal_and_leaves_the_account_there(tmp_path: Path) -> Non
 
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_takes_everything_down_when_it_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+def test_takes_everything_down_when_it_is_interrupted(short: Path, number: signal.Signals) -> None:
     """Ctrl-C, a polite kill or a closed terminal in the middle of an outage leaves no process and no file behind."""
-    with demo(tmp_path, 0.1) as process:
+    with demo(short, 0.1) as process:
         for line in process.stdout or ():
             if line.startswith(SCENES[1]):
                 process.send_signal(number)
@@ -112,7 +122,7 @@ def test_takes_everything_down_when_it_is_interrupted(tmp_path: Path, number: si
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert (list(tmp_path.iterdir()), left_behind(tmp_path)) == ([], [])
+    assert (list(short.iterdir()), left_behind(short)) == ([], [])
 
 
 def test_says_what_to_type_without_the_embedded_broker(tmp_path: Path) -> None:

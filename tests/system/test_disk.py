@@ -11,6 +11,7 @@ from tests.system.harness import Gateway, Mosquitto, SerialDevice, Subscriber, c
 pytestmark = pytest.mark.system
 
 
+@pytest.mark.alone
 def test_online_fewer_than_16_bytes_per_reading_reach_the_disk(folder: Path, broker: Mosquitto) -> None:
     """Over 2000 readings at 400/s, with a broker that answers, less than 16 bytes of each reach the disk.
 

@@ -49,6 +49,7 @@ def _finish(gateway: Gateway, device: SerialDevice, subscriber: Subscriber) -> i
     return stream.duplicates
 
 
+@pytest.mark.alone
 def test_frozen_broker_is_left_within_the_acknowledgement_timeout(
     folder: Path, broker: Mosquitto, second: Mosquitto
 ) -> None:
@@ -77,6 +78,7 @@ def test_frozen_broker_is_left_within_the_acknowledgement_timeout(
         assert gateway.stop().status == 0
 
 
+@pytest.mark.alone
 def test_failback_leaves_no_hole(folder: Path, broker: Mosquitto, second: Mosquitto) -> None:
     """A better broker is used when it has been good for `failback`; until then the other goes on without pause."""
     window = 100

@@ -52,6 +52,7 @@ def test_stops_in_order_under_load(folder: Path, broker: Mosquitto, number: sign
         assert stream.numbers >= set(range(1, sure + 1))
 
 
+@pytest.mark.alone
 def test_second_signal_ends_it_at_once(folder: Path, broker: Mosquitto) -> None:
     """While an orderly stop waits for a frozen broker, a second signal ends the process at once."""
     with (
@@ -71,6 +72,7 @@ def test_second_signal_ends_it_at_once(folder: Path, broker: Mosquitto) -> None:
         assert stopped.seconds < 0.5
 
 
+@pytest.mark.alone
 def test_tells_the_supervisor(folder: Path, broker: Mosquitto) -> None:
     """READY, STATUS in words, signs of life well within the watchdog's time, STOPPING, and the account at the end."""
     with (

@@ -41,6 +41,7 @@ def test_unplugged_and_replugged_twenty_times(folder: Path, broker: Mosquitto) -
         assert len([line for line in gateway.log_lines if "unplugged" in line]) <= 20
 
 
+@pytest.mark.alone
 def test_flood_does_not_delay_another_device(folder: Path, broker: Mosquitto) -> None:
     """While one device floods its line, the readings of another arrive within half a second, and all of them."""
     with (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.system.harness.broker import Certificates, Mosquitto, free_port
+from tests.ports import free_port
+from tests.system.harness.broker import Certificates, Mosquitto
 from tests.system.harness.deadline import until
 from tests.system.harness.gate import Gate
 from tests.system.harness.gateway import Gateway, configuration

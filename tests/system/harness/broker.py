@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import random
 import shutil
 import signal
 import socket
@@ -17,25 +16,10 @@ from typing import Protocol, Self
 
 import pytest
 
+from tests.ports import free_port
 from tests.system.harness.deadline import until
 
 MISSING = "mosquitto is missing. Type: sudo apt-get install mosquitto mosquitto-clients"
-
-
-def free_port() -> int:
-    """Return a TCP port that is free now, from below the range that the kernel hands out by itself.
-
-    So no outgoing connection of this machine can take it while its broker is down.
-    """
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(first - 12_000, first)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def _find(command: str) -> str:
