@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import sys
 
-_BURST = 0.1  # of a second's worth may go at once; the rest of the second gets the rest
+_BURST = 0.1  # of a second's worth may go at once; over the second, the rest
 _SLIP = 1e-6  # what adding up fractions may lose of a token
 
 
 class Pace:
     """Keeps to so many messages and so many bytes a second; None is no limit. Times are seconds of any one clock.
 
-    In no interval of a second or longer go more messages than the rate allows. The size of a message is known only
-    once it is sent, so bytes may be exceeded by one allowance, which is then waited for.
+    In no interval of a second or longer go more messages than the rate allows; below ten a second, in none of so long
+    that it allows ten. The size of a message is known only once it is sent, so bytes may be exceeded by one allowance,
+    which is then waited for.
     """
 
     def __init__(self, messages_per_second: float | None = None, bytes_per_second: float | None = None) -> None:
         self._messages = None if messages_per_second is None else _Bucket(messages_per_second)
         self._bytes = None if bytes_per_second is None else _Bucket(bytes_per_second)
         self._size = 1.0  # bytes of a message, as sent last
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is any limit."""
+        return self._messages is not None or self._bytes is not None
 
     def allowance(self, now: float) -> int:
         """Return how many messages may be sent at `now`."""
@@ -48,10 +54,10 @@ class Pace:
 
 class _Bucket:
     def __init__(self, rate: float) -> None:
-        if rate < 2:
-            raise ValueError(f"the rate must be at least 2 per second, not {rate:g}")
-        self._burst = max(1.0, rate * _BURST)
-        self._refill = rate - self._burst
+        if rate <= 0:
+            raise ValueError(f"the rate must be more than 0 per second, not {rate:g}")
+        self._burst = max(1.0, rate * _BURST)  # at least one whole message, which takes a slow rate its time
+        self._refill = rate * (1 - _BURST)
         self._level = self._burst
         self._at: float | None = None
 
