@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from gateway.timesync import Evidence
+
 # A correction smaller than this is the jitter of reading two clocks one after the other.
 JITTER = 0.001
 
@@ -30,8 +32,11 @@ class Clock:
         boot: Callable[[], float] = BOOTTIME,
         wall: Callable[[], float] = time.time,
         boot_id: str | None = None,
+        evidence: Callable[[], Evidence] | None = None,
     ) -> None:
+        """`evidence` tells whether the wall clock is set; None: it is taken as it is."""
         self.boot = boot
+        self.evidence = evidence
         self.boot_id = read_boot_id() if boot_id is None else boot_id
         self._wall = wall
         self._offset = wall() - boot()

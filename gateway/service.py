@@ -26,6 +26,7 @@ from gateway.mqtt import Network, Options, Tls, Will
 from gateway.outbox import Outbox, OutboxError, OutboxInUse
 from gateway.reading import LEDGER
 from gateway.systemd import Notifier
+from gateway.timesync import Sources
 from gateway.uplink import Broker, Readings, Uplink
 from gateway.watch import Watch
 
@@ -44,7 +45,7 @@ def run(config: Config, *, log_format: str = "auto", log_level: str = "info", cl
     logs.configure(log_format, log_level)
     logger = structlog.get_logger()
     try:
-        asyncio.run(_serve(config, logger, clock or Clock()))
+        asyncio.run(_serve(config, logger, clock or Clock(evidence=Sources())))
     except OutboxError as error:
         print(f"sensor-gateway: {error}", file=sys.stderr)  # noqa: T201 (the last word to whoever started it)
         return EX_TEMPFAIL if isinstance(error, OutboxInUse) else EX_IOERR
@@ -158,6 +159,7 @@ def _outbox(config: Config, logger: Any, clock: Clock) -> Outbox:
         max_age=section.max_age,
         when_full=section.when_full,
         clock=clock,
+        hold_unsynced=section.hold_unsynced,
         logger=logger,
     )
 

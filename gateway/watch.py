@@ -61,16 +61,23 @@ class Watch:
         for uplink in self._uplinks:
             where = f"over {uplink.broker}" if uplink.broker else "no broker"
             parts.append(f"{uplink.name}: {where}, {uplink.account.waiting} waiting")
+        clock, held = self._outbox.clock
+        if held is not None:
+            parts.append(f"readings wait for the clock, for {held:.0f} s at most")
+        elif clock == "unset":
+            parts.append("the clock is not set")
         if self._outbox.fault is not None:
             parts.append(f"the card takes nothing ({self._outbox.fault})")
         return f"{self._outbox.taken_in} readings taken in; " + "; ".join(parts)
 
     def figures(self) -> str:
         """Return the account as JSON: what was taken in, and what became of it."""
+        clock, held = self._outbox.clock
         return orjson.dumps(
             {
                 "epoch": self._outbox.epoch,
                 "taken_in": self._outbox.taken_in,
+                "clock": {"state": clock, "held": held},
                 "devices": {
                     device.name: {
                         "state": device.state,

@@ -70,6 +70,12 @@ class OutboxSection(Section):
         ge=1,
         description="Readings older than this are dropped into the ledger. Default: kept until sent.",
     )
+    hold_unsynced: Duration = Field(
+        default=30.0,
+        ge=0,
+        description="The longest that readings wait, after a start, for a clock that is not set yet. "
+        "After that they go out, marked as unsynced.",
+    )
     when_full: Literal["drop-oldest", "drop-newest"] = Field(
         default="drop-oldest", description="What goes when the outbox is full; the ledger says what went."
     )

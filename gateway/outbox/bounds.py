@@ -112,16 +112,13 @@ class Bounds:
         """Put what is older than `max_age` into the ledger, and return how many that is."""
         if self.max_age is None:
             return 0
-        limit = self._times.utc() - self.max_age
-        return self.give_up([reading for reading in readings if self._times.wall(reading) < limit], "too-old")
+        return self.give_up([reading for reading in readings if self._times.age(reading) > self.max_age], "too-old")
 
     def too_old_in(self, readings: Sequence[Reading]) -> float:
         """Return in how many seconds the first of these that still waits is too old; 0.0 if none waits or one is."""
         waiting = (one for one in readings if any(one.id in each.todo for each in self._log.followers.values()))
-        first = min(map(self._times.wall, waiting), default=None)
-        if first is None or self.max_age is None:
-            return 0.0
-        return max(0.0, first + self.max_age - self._times.utc())
+        oldest = max(map(self._times.age, waiting), default=None)
+        return 0.0 if oldest is None or self.max_age is None else max(0.0, self.max_age - oldest)
 
     def tell(self) -> None:
         """Tell the uplinks what was given up."""

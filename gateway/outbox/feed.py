@@ -72,6 +72,8 @@ class Feed:
 
         Fewer, or none, when the rest has to come from the card first.
         """
+        if self._times.holding:
+            return []
         follower = self._follower
         readings = self._log.take(follower, limit, END if upto is None else upto)
         if follower.behind and (start := follower.wanted(self._log.tail.start)) is not None:
@@ -82,8 +84,8 @@ class Feed:
         return readings
 
     def age(self, reading: Reading) -> float:
-        """Return for how many seconds it has been in the outbox, by the clock as it is known now."""
-        return max(0.0, self._times.refresh() + self._times.offset - self._times.wall(reading))
+        """Return for how many seconds it has been in the outbox, at least. See `Times.age`."""
+        return self._times.age(reading)
 
     @property
     def oldest(self) -> int | None:

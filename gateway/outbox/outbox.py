@@ -21,6 +21,7 @@ from gateway.outbox.log import Log, State
 from gateway.outbox.memory import Memory
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.store import Store
+from gateway.outbox.timekeeper import Timekeeper
 from gateway.outbox.times import Times
 from gateway.outbox.trim import trim
 from gateway.outbox.writer import Writer
@@ -60,6 +61,7 @@ class Outbox:
         max_age: float | None = None,
         when_full: str = "drop-oldest",
         clock: Clock | None = None,
+        hold_unsynced: float = 0.0,
         logger: Any = None,
     ) -> None:
         if when_full not in POLICIES:
@@ -72,6 +74,8 @@ class Outbox:
         self._max_age = max_age
         self._when_full = when_full
         self._clock = clock or Clock()
+        self._hold = hold_unsynced
+        self._timekeeper: Timekeeper | None = None
         self._logger = logger or structlog.get_logger()
         self._store = (
             Store(path, max_size=max_size, keep_free=keep_free, uplinks=self._uplinks) if path is not None else None
@@ -106,9 +110,14 @@ class Outbox:
                     f'uplink "{name}" is no longer in the config; the outbox keeps what it has not delivered',
                     waiting=follower.account.waiting,
                 )
+        if self._clock.evidence is not None:
+            self._timekeeper = Timekeeper(self._times, self._clock.evidence, self._hold, self._on_clock, self._logger)
+            self._timekeeper.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._timekeeper is not None:
+            self._timekeeper.close()
         try:
             await self._keeper.flush()
         finally:
@@ -305,6 +314,11 @@ class Outbox:
         """Why the card takes nothing now, in the ledger's words; None if it does, or if there is none."""
         return self._keeper.fault
 
+    @property
+    def clock(self) -> tuple[str, float | None]:
+        """What is known of the clock (set, unset, unknown), and how many seconds uplinks may still wait for it."""
+        return self._times.sync.value, None if self._timekeeper is None else self._timekeeper.held
+
     async def _aside(self, ids: Collection[int] | None) -> list[Quarantined]:
         entries = await self._keeper.quarantined()
         return [entry for entry in entries if ids is None or entry.reading.id in ids]
@@ -331,6 +345,13 @@ class Outbox:
             self._make_room()
         if self._log.restless or not self._log.has_card:
             self._keeper.schedule()
+
+    def _on_clock(self) -> None:
+        """The clock is known better now: uplinks may have waited for that, and the card has to know."""
+        self._log.noted = True
+        self._keeper.schedule()
+        for follower in self._log.followers.values():
+            follower.on_ready()
 
     # ---- room in memory
 

@@ -35,6 +35,7 @@ def test_one_uplink_is_enough(tmp_path: Path) -> None:
         "keep_free": 500 * 10**6,
         "memory_limit": 64 * 10**6,
         "max_age": None,
+        "hold_unsynced": 30.0,
         "when_full": "drop-oldest",
     }
     uplink = config.uplinks["cloud"]
