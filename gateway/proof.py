@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
+from gateway.formats.packing import ZstdMissing, unpack
 from gateway.outbox.ranges import END, Ranges
 from gateway.reading import LEDGER
 
@@ -47,7 +46,7 @@ class Report:
 
     rows: tuple[Row, ...]
     entries: int  # of the ledger, which concern what should have come here
-    others: int  # messages that carry no seq and epoch
+    others: int  # messages that are not readable, or hold something without seq and epoch
 
     @property
     def received(self) -> int:
@@ -137,20 +136,25 @@ class Proof:
     def __init__(self, *, whole: bool = False) -> None:
         self.received = 0
         """Readings so far, each counted as often as it came."""
+        self.remark: str | None = None
+        """Why messages could not be read that may be readings, if there were any."""
         self._whole = whole
         self._streams: dict[tuple[str, int], _Stream] = {}
         self._losses: dict[tuple[str, int, int, str], Loss] = {}
         self._others = 0
 
     def take(self, topic: str, payload: bytes) -> None:
-        """Take a message: a reading in JSON or several in an array, an entry of the ledger, or anything else."""
+        """Take a message: readings in any form that `unpack` knows, an entry of the ledger, or anything else."""
         try:
-            content = orjson.loads(payload)
-        except orjson.JSONDecodeError:
+            content = unpack(payload)
+        except ZstdMissing as error:
+            self.remark = str(error)
+            content = []
+        except ValueError:
+            content = []
+        known = [self._take(topic, one) for one in content]
+        if not known or not all(known):
             self._others += 1
-            return
-        for one in content if isinstance(content, list) and content else [content]:
-            self._take(topic, one)
 
     def explain(self, entry: Mapping[str, Any]) -> None:
         """Take an entry of the ledger. One that says more replaces what was said of the same loss before."""
@@ -168,11 +172,12 @@ class Proof:
         rows = tuple(self._row(topic, epoch, left) for topic, epoch in sorted(self._streams))
         return Report(rows, len(self._losses), self._others)
 
-    def _take(self, topic: str, one: Any) -> None:
+    def _take(self, topic: str, one: Any) -> bool:
+        """Take one JSON value; return whether it is a reading or an entry of the ledger."""
         seq, epoch = (one.get("seq"), one.get("epoch")) if isinstance(one, dict) else (None, None)
         if type(seq) is not int or type(epoch) is not int or seq < 1:
-            self._others += 1
-        elif topic.endswith(f"/{LEDGER}") and "stream_epoch" in one:
+            return False
+        if topic.endswith(f"/{LEDGER}") and "stream_epoch" in one:
             self.explain(one)
         else:
             self.received += 1
@@ -180,6 +185,7 @@ class Proof:
             if stream is None:
                 stream = self._streams[topic, epoch] = _Stream()
             stream.take(seq, one.get("historical") is True)
+        return True
 
     def _row(self, topic: str, epoch: int, left: dict[tuple[str, int, int, str], int]) -> Row:
         """Judge one stream; `left` is how many readings each loss can still explain."""

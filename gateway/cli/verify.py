@@ -82,6 +82,8 @@ def verify(
     if why is not None:
         print(f"sensor-gateway verify: {why}", file=sys.stderr)
         raise typer.Exit(EX_UNAVAILABLE)
+    if session.proof.remark is not None:
+        print(f"sensor-gateway verify: {session.proof.remark}", file=sys.stderr)
     report = session.proof.report()
     if as_json:
         print(json.dumps({**as_dict(report), "links_lost": session.lost}))

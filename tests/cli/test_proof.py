@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.formats.packing import LARGEST, Packing
 from gateway.proof import Proof, Row
 
 TOPIC = "sensors/gw/boiler"
@@ -183,9 +184,18 @@ def test_what_is_no_reading_is_only_counted(payload: bytes) -> None:
     assert (report.rows, report.others, report.proved) == ((), 1, False)
 
 
-def test_readings_may_come_together() -> None:
-    """An array of readings is as many readings."""
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+@pytest.mark.parametrize("shape", ["array", "lines"])
+def test_readings_may_come_together(shape: Any, compression: Any) -> None:
+    """An array of readings is as many readings; so are lines, and what is compressed."""
     proof = Proof()
-    proof.take(TOPIC, b"[" + b",".join(reading(seq) for seq in (1, 2, 4)) + b"]")
+    proof.take(TOPIC, Packing(shape, compression).pack([reading(seq) for seq in (1, 2, 4)]))
     (row,) = proof.report().rows
     assert (row.received, row.unexplained, proof.received) == (3, ((3, 3),), 3)
+
+
+def test_a_payload_that_would_fill_memory_is_not_readable() -> None:
+    """Whoever publishes a hundred kilobytes of compressed nothing gets counted, and nothing else."""
+    proof = Proof()
+    proof.take(TOPIC, Packing(None, "gzip").pack([b" " * (LARGEST + 1)]))
+    assert (proof.report().others, proof.received) == (1, 0)

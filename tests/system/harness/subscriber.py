@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-import orjson
 import paho.mqtt.client as paho
 
+from gateway.formats.packing import unpack
 from tests.system.harness.broker import Mosquitto
 
 # What the kernel holds for a subscriber without the broker having to; a tenth of what was seen to be safe.
@@ -49,6 +49,15 @@ class Stream:
     def gaps(self) -> list[int]:
         """What is missing between 1 and the highest sequence number that arrived."""
         return sorted(set(range(1, max(self.seqs, default=0) + 1)) - self.seqs)
+
+    def take(self, content: dict[str, Any]) -> None:
+        """Take one reading that has arrived."""
+        seq = content["seq"]
+        self.arrivals.append(seq)
+        # Sent again, it may say that it is history, and its time may be known better by then.
+        told = {key: value for key, value in content.items() if key not in VARYING}
+        if self.contents.setdefault(seq, told) != told:
+            self.conflicts.append(seq)
 
     @property
     def duplicates(self) -> int:
@@ -161,14 +170,8 @@ class Subscriber:
             levels = arrival.topic.split("/")
             if len(levels) != 3 or levels[2] != device:
                 continue
-            content = orjson.loads(arrival.payload)
-            stream = streams.setdefault(content["epoch"], Stream())
-            seq = content["seq"]
-            stream.arrivals.append(seq)
-            # Sent again, it may say that it is history, and its time may be known better by then.
-            told = {key: value for key, value in content.items() if key not in VARYING}
-            if stream.contents.setdefault(seq, told) != told:
-                stream.conflicts.append(seq)
+            for content in unpack(arrival.payload):
+                streams.setdefault(content["epoch"], Stream()).take(content)
         return streams
 
     def count(self, device: str) -> int:
