@@ -82,10 +82,13 @@ def survey(
             f"{mark.known} before. It was restored or deleted, or the card has lost what it had taken. What it held "
             "since is missing, the ledger says so, and what was delivered since may be sent again"
         )
-    if mark is not None and mark.epoch > max(last.id if last else 0, mark.known):
-        state.losses += [Loss(name, "?", mark.epoch, 0, 0, now, now, 0, "crash-window") for name in names]
+    if mark is not None and mark.epoch > (taken := max(last.id if last else 0, mark.known)):
+        # Each start on such a card has had an epoch of its own.
+        epochs = range(max(taken, mark.epoch - GAP) + 1, mark.epoch + 1)
+        state.losses += [Loss(name, "?", each, 0, 0, now, now, 0, "crash-window") for name in names for each in epochs]
         state.remarks.append(
-            f"in epoch {mark.epoch} the card took nothing: what was not delivered then is missing. The ledger says so"
+            f"in epoch {', '.join(map(str, epochs))} the card took nothing: what was not delivered then is missing. "
+            "The ledger says so"
         )
     if last is not None and last.ended is None and last.interval > 0:
         state.losses += _window(names, last, now)

@@ -441,6 +441,33 @@ async def test_a_card_that_takes_nothing_does_not_keep_the_gateway_from_starting
         assert {loss.reason for loss in await outbox.ledger()} <= ({"crash-window"} if before == "a crash" else set())
 
 
+async def test_the_ledger_knows_each_of_several_runs_of_which_the_card_took_nothing(tmp_path: Path) -> None:
+    """Started and killed again and again while the card takes nothing, it says of each epoch that readings may miss."""
+
+    def killed(path: Path, name: str) -> Path:
+        copy = crashed(path, name)
+        shutil.copy(f"{path}.mark", f"{copy}.mark")
+        return copy
+
+    path = tmp_path / "o.db"
+    async with Outbox(path, ["cloud"], commit_interval=0.3) as outbox:
+        put(outbox, 10)
+        await outbox.flush()
+        path = killed(path, "o0.db")
+    epochs = []
+    with Card() as card:
+        card.restart(during({"write"}, FULL))
+        for n in range(1, 4):
+            async with Outbox(path, ["cloud"], commit_interval=0.3) as outbox:
+                epochs.append(outbox.epoch)
+                put(outbox, 10)
+                path = killed(path, f"o{n}.db")
+    async with Outbox(path, ["cloud"], commit_interval=0.3) as outbox:
+        known = {(loss.epoch, loss.stream) for loss in await outbox.ledger() if loss.reason == "crash-window"}
+    assert len(set(epochs)) == 3
+    assert known >= {(epoch, "?") for epoch in epochs}
+
+
 def test_the_seam_is_the_library_that_the_gateway_uses(tmp_path: Path) -> None:
     """What fails in these tests is SQLite itself, and it says so in its own words."""
     with Card() as card:

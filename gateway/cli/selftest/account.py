@@ -162,7 +162,8 @@ class _Judge:
         run = self._runs[at]
         seq = number - self._firsts[at] + 1
         age = run.ended - self._line.read[number - 1]  # it was this old, at the least, when the run ended
-        where = f"line {number}, epoch {run.epoch}, seq {seq}, {age:.2f} s before the end of its run"
+        how = "in order" if run.status == 0 else f"with status {run.status}"
+        where = f"line {number}, epoch {run.epoch}, seq {seq}, {age:.2f} s before its run ended {how}"
         reasons = {loss.reason for loss in self._losses if self._concerns(loss, at, seq)}
         if not reasons:
             self._say("is missing, and the ledger does not know", where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -43,6 +44,8 @@ class Campaign:
 
     kind: Kind
     folder: Path | None = None
+    keep: Path | None = None
+    """Where a copy of these files goes when the account is not right."""
     subject: str = SUBJECT
     cards: bool = True
     tell: Callable[[str, Act | None, Outcome], None] = lambda *_: None
@@ -67,6 +70,8 @@ class Campaign:
                     if verdict.problems:
                         outcome.failed = played
                         break
+            if outcome.failed and self.keep is not None:
+                shutil.copytree(folder, self.keep, dirs_exist_ok=True, ignore=_is_no_file)
         return outcome
 
     async def shorten(self, acts: Sequence[Act], seconds: float) -> list[Act]:
@@ -91,6 +96,11 @@ class Campaign:
                 return judge(evidence, rig.lines, card.ledger(), audit(card).problems, INTERVAL)
 
         return look()
+
+
+def _is_no_file(folder: str, names: list[str]) -> list[str]:
+    """Leave out what cannot be copied: sockets and links to terminals."""
+    return [name for name in names if not (Path(folder) / name).is_file() and not (Path(folder) / name).is_dir()]
 
 
 async def interruptible(work: asyncio.Task[Outcome]) -> Outcome:
