@@ -304,6 +304,8 @@ class Committer:
         self._retry_at = 0.0
         self._writing.over()
         self._bounds.on_fault(None)
+        if written.is_long:
+            self._writer.submit(self._store.checkpoint)
         if written.spare > SPARE and self._giving is None:
             self._giving = self._loop.create_task(self._give_back())
         for then in commit.then:

@@ -13,9 +13,10 @@ from sqlite_utils import Database
 
 from gateway.outbox.block import DamagedBlock, decode
 from gateway.outbox.errors import OutboxError
-from gateway.outbox.pages import PAGE_SIZE, read_log
+from gateway.outbox.pages import read_log
 from gateway.outbox.rows import is_block
 from gateway.outbox.schema import NAMES, TABLES, migrations
+from gateway.outbox.wear import PAGE_SIZE
 
 CHECK = 1.0
 """Seconds that SQLite may look through the whole file at start; what it has not seen then, is found when it is read."""
@@ -76,7 +77,8 @@ def examine(path: Path) -> None:
 def connect(path: Path, checkpoint: int) -> sqlite3.Connection:
     """Open or create, set what durability rests on, and bring the tables up to this version.
 
-    The log is written back every `checkpoint` pages. Raises sqlite3.Error, and OutboxError where it cannot be durable.
+    The log is written back only when somebody asks for it, and keeps room for `checkpoint` pages. Raises sqlite3.Error,
+    and OutboxError where it cannot be durable.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
@@ -85,7 +87,8 @@ def connect(path: Path, checkpoint: int) -> sqlite3.Connection:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("PRAGMA secure_delete = FAST").fetchall()  # Debian's ON writes zeros over all that is deleted
         db.execute(f"PRAGMA journal_size_limit = {checkpoint * PAGE_SIZE}")
         synchronous = db.execute("PRAGMA synchronous").fetchone()[0]
         if mode != "wal" or synchronous != 2:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from gateway.outbox.wear import PAGE_SIZE
+
 Row = tuple[int, tuple[Any, ...]]
 """The row id of a record, and its columns. A column that is the row id is None."""
 
-PAGE_SIZE = 1024
-"""Bytes of a page of ours, small, so that a commit of a few readings writes few bytes."""
 CHUNK = 1 << 18
 """Bytes that are read at once."""
 LONGEST = 1 << 26
@@ -92,7 +92,10 @@ class Pages:
         # A page that is in the log may be broken there, and whole in the database: all views are tried.
         views = [{frame.page: frame.at for frame in frames} for frames in (log.frames, log.frames[: log.used], [])]
         self._views = [view for at, view in enumerate(views) if view not in views[:at]]
-        self.page_size = log.page_size or PAGE_SIZE
+        # What the first page says may be damage, and what is not ours may be of an earlier version: both are tried.
+        said = int.from_bytes(_read(self._database, 16, 2), "big")
+        self._sizes = dict.fromkeys([log.page_size or PAGE_SIZE, *([said] if _is_page_size(said) else [])])
+        self.page_size = next(iter(self._sizes))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,6 +103,13 @@ class Pages:
 
     def rows(self) -> Iterator[Row]:
         """Yield what any leaf of any table holds, also what it held once; the newest of the log first."""
+        for size in self._sizes:
+            self.page_size = size
+            yield from self._rows()
+
+    # ----
+
+    def _rows(self) -> Iterator[Row]:
         for frame in reversed(self._frames):
             yield from self._leaf(_read(self._log, frame.at, self.page_size), frame.page)
         size = os.fstat(self._database).st_size if self._database >= 0 else 0
@@ -112,8 +122,6 @@ class Pages:
                 # If the card did not give all of it, perhaps it gives a part.
                 page = data[at - start : at - start + self.page_size] or _read(self._database, at, self.page_size)
                 yield from self._leaf(page, at // self.page_size + 1)
-
-    # ----
 
     def _leaf(self, page: bytes, number: int) -> Iterator[Row]:
         start = 100 if number == 1 else 0
@@ -158,8 +166,8 @@ class Pages:
         while left > 0 and number > 0:
             numbers.append(number)
             at = view.get(number)
-            place = (self._database, (number - 1) * self.page_size) if at is None else (self._log, at)
-            page = _read(*place, self.page_size)
+            file, start = (self._database, (number - 1) * self.page_size) if at is None else (self._log, at)
+            page = _read(file, start, self.page_size)
             if len(page) < self.page_size:
                 break
             parts.append(page[4 : 4 + left])

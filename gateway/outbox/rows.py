@@ -5,16 +5,20 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.outbox.block import DamagedBlock, decode
 from gateway.outbox.boots import Epoch
 from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.ranges import END
-from gateway.reading import EPOCH_SHIFT
+from gateway.reading import EPOCH_SHIFT, Reading
 
+LAG = 16
+"""Blocks after which the row of a run is written again, at most, where they tell what it does not."""
 LAST_EPOCH = (END >> EPOCH_SHIFT) - 1
 RUN = "id, boot_id, clock_offset, started, interval, streams, ended, crc, synced, since, seen"
 OLDER = 7
@@ -82,6 +86,28 @@ class Run(NamedTuple):
 def runs(db: sqlite3.Connection) -> list[Run]:
     """Return every run that the card knows of, oldest first. Raises DamagedRow."""
     return [Run.read(row) for row in db.execute(f"SELECT {RUN} FROM epoch ORDER BY id")]  # noqa: S608 (a constant)
+
+
+def is_told(before: Run, after: Run, readings: Iterable[Reading]) -> bool:
+    """Say whether these readings tell all that has become of a run: its row needs not be written with them."""
+    known, streams = orjson.loads(before.streams), orjson.loads(after.streams)
+    told = {**known, **{reading.stream: reading.seq for reading in readings}}
+    return before == after._replace(streams=before.streams) and all(told.get(name) == streams[name] for name in streams)
+
+
+def streams_of(db: sqlite3.Connection, run: Run) -> dict[str, int]:
+    """Return the highest seq of each stream of a run that the card knows of: its row tells, and the newest blocks."""
+    streams: dict[str, int] = orjson.loads(run.streams)
+    rows = db.execute(
+        "SELECT first_id, last_id, count, crc, data FROM block WHERE first_id BETWEEN ? AND ? ORDER BY first_id DESC "
+        "LIMIT ?",
+        (run.id << EPOCH_SHIFT, (run.id + 1) << EPOCH_SHIFT, LAG),
+    )
+    for row in rows.fetchall():
+        with suppress(DamagedBlock):
+            for reading in decode(row[-1]) if is_block(*row) else ():
+                streams[reading.stream] = max(streams.get(reading.stream, 0), reading.seq)
+    return streams
 
 
 def write_claims(db: sqlite3.Connection, claims: Iterable[tuple[str, Claim]]) -> None:

@@ -20,11 +20,12 @@ from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.mark import Mark
 from gateway.outbox.opening import is_whole, log_of
-from gateway.outbox.pages import PAGE_SIZE, Pages
+from gateway.outbox.pages import Pages
 from gateway.outbox.ranges import END, Ranges
 from gateway.outbox.rows import LAST_EPOCH, LOSS, DamagedRow, Run, block_sum, enter, is_block, read_claim, write_claims
 from gateway.outbox.schema import migrations
 from gateway.outbox.starting import GAP
+from gateway.outbox.wear import PAGE_SIZE
 from gateway.reading import EPOCH_SHIFT
 
 STEP = 1 << 23

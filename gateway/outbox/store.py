@@ -27,18 +27,17 @@ from gateway.outbox.mark import Mark
 from gateway.outbox.mark import read as read_mark
 from gateway.outbox.mark import write as write_mark
 from gateway.outbox.opening import Damaged, connect, examine, is_damage, is_unreadable, log_of
-from gateway.outbox.pages import PAGE_SIZE
 from gateway.outbox.place import carry_over, check, identify
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
-from gateway.outbox.rows import Run, block_sum, enter, known_end, write_claims
+from gateway.outbox.rows import LAG, Run, block_sum, enter, is_told, known_end, write_claims
 from gateway.outbox.salvage import salvage
 from gateway.outbox.standby import APART, is_fault, look
 from gateway.outbox.starting import Begun, begin, survey
 from gateway.outbox.times import Correction
+from gateway.outbox.wear import CHECKPOINT, PAGE_SIZE, Meter, log_length
 from gateway.reading import Reading
 
-CHECKPOINT_PAGES = 1000  # the log is at most about as long as this, or a sixteenth of a small max_size
 ATTEMPTS = 4
 """How often the file is opened, at most: a card that does not give it back is asked again before it is put aside."""
 PAUSE = 0.3
@@ -57,6 +56,7 @@ class Written:
     free: int  # left on the card
     max_size: int
     spare: int = 0  # pages that nothing is in, if they are most of the file: else others had to be moved for them
+    is_long: bool = False  # the log should be written back
 
     @property
     def reason(self) -> str:
@@ -74,7 +74,10 @@ class Store:
         self._max_size = max_size
         self._keep_free = keep_free
         self._uplinks = uplinks
-        self._checkpoint = max(32, min(CHECKPOINT_PAGES, max_size // 16 // PAGE_SIZE))
+        self.meter = Meter()
+        # The log is at most about as long as this, in pages, or a sixteenth of a small max_size.
+        self._checkpoint = max(32, min(CHECKPOINT, max_size // 16 // PAGE_SIZE))
+        self._lag = 0  # blocks that tell what the row of this run does not
         self._blocks = 0
         self._lock = -1
         self._run: Run
@@ -91,7 +94,8 @@ class Store:
         now = boot_id, offset, interval, boot, self._uplinks
         try:
             self._take_lock()
-            begun = self._begin(now)
+            with self.meter.charged("set-up"):
+                begun = self._begin(now)
         except (sqlite3.Error, Damaged, ValueError, OSError) as error:
             self.close()
             if isinstance(error, OutboxError):
@@ -180,7 +184,8 @@ class Store:
         self._take_lock()
         db = connect(self.path, self._checkpoint)
         try:
-            begin(db, begun)
+            with self.meter.charged("set-up"):
+                begin(db, begun)
         except BaseException:
             db.close()
             raise
@@ -195,7 +200,8 @@ class Store:
             if clean and self._standby is None:
                 with suppress(sqlite3.Error):  # the next start takes it for an unclean end, and says so
                     self._end()
-            self._db.close()
+            with self.meter.charged("checkpoint"):
+                self._db.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -209,7 +215,8 @@ class Store:
 
     def _mark_now(self, mark: Mark) -> None:
         self._marked = time.monotonic()
-        with suppress(OSError):  # a card that cannot take this is met by the next transaction
+        # A card that cannot take this is met by the next transaction.
+        with suppress(OSError), self.meter.charged("mark"):
             write_mark(self._mark_path, mark)
 
     def commit(self, commit: Commit, clock: Correction | None) -> Written:
@@ -217,9 +224,18 @@ class Store:
 
         `clock` is what is news of it.
         """
-        if self._standby is not None:
-            self._revive(self._standby)
-        check(self.path, self._place)
+        with self.meter.charged("commit" if commit.readings else "acknowledge"):
+            if self._standby is not None:
+                self._revive(self._standby)
+            check(self.path, self._place)
+            self._transact(commit, clock)
+        with suppress(sqlite3.Error, ValueError, OSError):  # it is done: what fails now is met by the next one
+            if time.monotonic() > self._marked + MARKING:
+                self._mark_now(Mark(self._run.id, self._run.id, known_end(self._db)))
+            self._written = self._measure()
+        return self._written
+
+    def _transact(self, commit: Commit, clock: Correction | None) -> None:
         db = self._db
         if db.in_transaction:  # one that could not even be rolled back
             db.execute("ROLLBACK")
@@ -245,20 +261,27 @@ class Store:
                 [(one.uplink, one.reading.id, one.reason, one.time, encode([one.reading])) for one in commit.aside],
             )
             db.executemany("DELETE FROM quarantine WHERE uplink = ? AND id = ?", commit.gone)
-            if run != self._run:
+            lag = self._lag + len(blocks)
+            if deleted_blocks or lag > LAG or not is_told(self._run, run, commit.readings):
+                lag = 0
                 run.write(db)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-        self._run = run
+        self._run, self._lag = run, lag
         self._blocks += len(blocks) - deleted_blocks
-        with suppress(sqlite3.Error, ValueError, OSError):  # it is done: what fails now is met by the next one
-            if time.monotonic() > self._marked + MARKING:
-                self._mark_now(Mark(run.id, run.id, known_end(db)))
-            self._written = self._measure()
-        return self._written
+        self.meter.readings += len(commit.readings)
+
+    def checkpoint(self, least: int | None = None) -> None:
+        """Write the log back into the file, if it is long enough: `least` pages.
+
+        What fails does no harm, because all is in the log, and is tried again after the next transaction.
+        """
+        with suppress(sqlite3.Error), self.meter.charged("checkpoint"):
+            if log_length(self.path) >= (self._checkpoint if least is None else least):
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def recover(self, claims: Mapping[str, Claim], below: int) -> list[tuple[int, int]]:
         """Set the file up anew after it was deleted or found damaged, with all that can be had of it.
@@ -266,6 +289,10 @@ class Store:
         `claims` are newer than what it knew. Blocks that begin at id `below`, or behind, are left out: they are in
         memory. Returns [start, end) of the others. Raises sqlite3.Error and OSError; may be called again.
         """
+        with self.meter.charged("set-up"):
+            return self._set_up(claims, below)
+
+    def _set_up(self, claims: Mapping[str, Claim], below: int) -> list[tuple[int, int]]:
         self._take_lock()
         if self._standby is not None:
             self._revive(self._standby)
@@ -310,10 +337,12 @@ class Store:
     def give_back(self, pages: int, keep: int) -> bool:
         """Return up to so many unused pages to the card; say whether there are more than `keep` left."""
         # As a script: it is a statement with a step for each page, of which `execute` does the first.
-        self._db.executescript(f"PRAGMA incremental_vacuum({pages})")
-        if self._db.execute("PRAGMA freelist_count").fetchone()[0] > keep:
+        with self.meter.charged("give-back"):
+            self._db.executescript(f"PRAGMA incremental_vacuum({pages})")
+        is_over = self._db.execute("PRAGMA freelist_count").fetchone()[0] <= keep
+        self.checkpoint(1 if is_over else None)  # only then the file is shorter
+        if not is_over:
             return True
-        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only then the file is shorter
         with suppress(OSError):
             self._written = self._measure()
         return False
@@ -323,19 +352,21 @@ class Store:
         return self._written
 
     def _measure(self) -> Written:
-        pages = self._db.execute("PRAGMA page_count").fetchone()[0]
-        free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
+        size, pages, free = (
+            self._db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_size", "page_count", "freelist_count")
+        )
         log = log_of(self.path).stat().st_size if log_of(self.path).exists() else 0
         card = os.statvfs(next(folder for folder in self.path.absolute().parents if folder.exists()))
         left = card.f_bavail * card.f_frsize
-        limit = allowed(self._max_size, pages * PAGE_SIZE + log, left, self._keep_free)
+        limit = allowed(self._max_size, pages * size + log, left, self._keep_free)
         return Written(
             self._blocks,
-            (pages - free) * PAGE_SIZE + log,
+            (pages - free) * size + log,
             limit,
             left,
             self._max_size,
             free if free > pages * 4 // 5 else 0,
+            log_length(self.path) >= self._checkpoint,
         )
 
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-PAGE_SIZE = 1024
-CHECKPOINT = 1000
-LEVEL = 1
+PAGE_SIZE = 512
+CHECKPOINT = 2000
+LEVEL = 5
 
 Cause: TypeAlias = Literal["commit", "acknowledge", "checkpoint", "give-back", "mark", "set-up"]
 """A transaction with readings, or without any; the log written back; room given back; the mark; a start."""

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from gateway.outbox import Outbox
 from gateway.outbox.opening import log_of
-from gateway.outbox.pages import PAGE_SIZE, Pages
+from gateway.outbox.pages import Pages
 from gateway.outbox.rows import block_sum
+from gateway.outbox.wear import PAGE_SIZE
 from gateway.reading import Reading
 from tests.outbox.following import take_all
 
