@@ -21,13 +21,15 @@ from gateway.config import Config
 from gateway.config.models import BrokerSection, UplinkSection
 from gateway.control import Control, place
 from gateway.devices import RunningDevice
-from gateway.formats import FORMATS
+from gateway.formats import FORMATS, Format
+from gateway.formats.choosing import choosing
+from gateway.formats.packing import Packing
 from gateway.mqtt import Network, Options, Tls, Will
 from gateway.outbox import Outbox, OutboxError, OutboxInUse
 from gateway.reading import LEDGER
 from gateway.systemd import Notifier
 from gateway.timesync import Sources
-from gateway.uplink import Broker, Readings, Uplink
+from gateway.uplink import Broker, Pace, Readings, Uplink
 from gateway.watch import Watch
 
 EX_SOFTWARE = 70  # sysexits.h: a bug
@@ -158,6 +160,8 @@ def _outbox(config: Config, logger: Any, clock: Clock) -> Outbox:
         memory_limit=section.memory_limit,
         max_age=section.max_age,
         when_full=section.when_full,
+        high=[name for name, device in config.devices.items() if device.priority == "high"],
+        devices={name: uplink.devices for name, uplink in config.uplinks.items() if uplink.devices is not None},
         clock=clock,
         hold_unsynced=section.hold_unsynced,
         logger=logger,
@@ -185,19 +189,33 @@ def _uplink(
         name,
         brokers,
         WithLedger(
-            Readings(topic, FORMATS[section.format], section.qos),
+            Readings(topic, _format(section), section.qos, _packing(section)),
             name,
             f"{config.gateway.base}/{config.gateway.id}/{LEDGER}",
         ),
         outbox.follow(name),
         mode=section.mode,
         persistent=section.qos == 2,
+        live_first=section.live_first,
+        batch=section.batch,
+        pace=Pace(*section.rate_limit) if section.rate_limit is not None else None,
         reconnect_min=section.reconnect_min,
         reconnect_max=section.reconnect_max,
         failback=section.failback,
         observer=Again(announcer, name),
         logger=logger,
     )
+
+
+def _format(section: UplinkSection) -> Format:
+    render = FORMATS[section.format]
+    return render if section.metrics is None else choosing(section.metrics, render)
+
+
+def _packing(section: UplinkSection) -> Packing | None:
+    shape = section.batch_format if section.batch is not None else None
+    compression = None if section.compress == "none" else section.compress
+    return Packing(shape, compression) if shape or compression else None
 
 
 def _broker(section: UplinkSection, endpoint: BrokerSection, identity: str, will: Will) -> Broker:

@@ -60,13 +60,14 @@ def _device(name: str, table: dict[str, Any], surroundings: Surroundings) -> tup
     if "adapter" not in table:
         # Without the adapter nothing is known of the other keys, except that one may be meant for a common one.
         for key in own:
-            if hint := did_you_mean(key, _COMMON):
+            if hint := did_you_mean(key, _COMMON, likeness=0.7):
                 found.append(Finding((*here, key), "unknown", f'unknown key "{key}" in {header(here)}{hint}'))
     adapter, more = _adapter(common.get("adapter"), own, (*here, "adapter"), surroundings)
     found += more
     if found or keys is None or adapter is None:
         return None, found
-    return Device(name=name, kind=keys.adapter, adapter=adapter, enabled=keys.enabled, metrics=keys.metrics), []
+    common = {key: getattr(keys, key) for key in ("enabled", "priority", "metrics")}
+    return Device(name=name, kind=keys.adapter, adapter=adapter, **common), []
 
 
 def _adapter(

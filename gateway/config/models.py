@@ -6,14 +6,14 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, SerializeAsAny, ValidationInfo, model_validator
 
 from gateway.adapter import Adapter, Metric
 from gateway.config.files import header
 from gateway.config.names import DeviceName, MetricName, Name, TopicBase
-from gateway.config.problems import Conflict, refuse_together
+from gateway.config.problems import Conflict, did_you_mean, refuse_together
 from gateway.config.reach import TlsSection
 from gateway.config.secret import surroundings
 from gateway.config.section import FilePath, Section
@@ -88,6 +88,9 @@ class OutboxSection(Section):
         return data
 
 
+Priority: TypeAlias = Literal["normal", "high"]
+
+
 class DeviceKeys(Section):
     """The keys that every device has; all others are the adapter's own."""
 
@@ -95,6 +98,10 @@ class DeviceKeys(Section):
 
     adapter: str = Field(description="The kind of code that reads this device: `sensor-gateway adapters` lists them.")
     enabled: bool = Field(default=True, description="false: leave this device alone.")
+    priority: Priority = Field(
+        default="normal",
+        description="high, for alarms: its readings are sent first, are on the card at once, and are kept the longest.",
+    )
     metrics: dict[MetricName, Metric] = Field(
         default={}, description="What is known about single metrics of this device."
     )
@@ -107,6 +114,7 @@ class Device(Section):
     kind: str  # what the config calls the adapter
     adapter: SerializeAsAny[Adapter]
     enabled: bool = True
+    priority: Priority = "normal"
     metrics: dict[str, Metric] = Field(default={})
 
 
@@ -133,6 +141,10 @@ class Config(Section):
                     where = f"{endpoint.address} already, in {header(('uplinks', first))}"
                     words = f'client_id "{endpoint.client_id}" is at {where}; a broker hangs up on one of two of a name'
                     conflicts.append(Conflict(("uplinks", name, "client_id"), ("uplinks",), words))
+            for index, device in enumerate(uplink.devices or ()):
+                if device not in self.devices:
+                    words = f'devices: there is no device "{device}"{did_you_mean(device, self.devices)}'
+                    conflicts.append(Conflict(("uplinks", name, "devices", index), ("uplinks", "devices"), words))
         if conflicts:
             raise refuse_together(conflicts)
         return self

@@ -52,7 +52,7 @@ def refuse_together(conflicts: list[Conflict]) -> PydanticCustomError:
     )
 
 
-def did_you_mean(word: str, choices: Iterable[str], *, quote: str = '"{}"') -> str:
+def did_you_mean(word: str, choices: Iterable[str], *, quote: str = '"{}"', likeness: float = 0.6) -> str:
     """Return `; did you mean "..."?` if one of the choices looks like the word, else nothing."""
-    close = get_close_matches(word.lower(), list(choices), n=1, cutoff=0.6)
+    close = get_close_matches(word.lower(), list(choices), n=1, cutoff=likeness)
     return f"; did you mean {quote.format(close[0])}?" if close else ""

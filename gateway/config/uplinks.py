@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from gateway.config.names import TopicTemplate
+from gateway.config.names import Name, TopicTemplate
 from gateway.config.problems import Conflict, did_you_mean, refuse, refuse_together
+from gateway.config.rates import RateLimit
 from gateway.config.reach import ReachSection
 from gateway.config.secret import Secret
 from gateway.config.section import Text
+from gateway.formats.packing import ZstdMissing, zstd
 from gateway.mqtt import Address
 from gateway.units import DURATION_PATTERN, Duration, duration_text
 
@@ -56,6 +58,15 @@ def _format(value: str) -> str:
     return value
 
 
+def _compress(value: str) -> str:
+    if value == "zstd":
+        try:
+            zstd()
+        except ZstdMissing as error:
+            raise refuse("zstd", str(error)) from None
+    return value
+
+
 BrokerUrl: TypeAlias = Annotated[
     str,
     AfterValidator(_url),
@@ -71,6 +82,7 @@ Profile: TypeAlias = Annotated[
     str, AfterValidator(_profile), WithJsonSchema({"type": "string", "enum": list(PROFILES)})
 ]
 Format: TypeAlias = Annotated[str, AfterValidator(_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
+Compress: TypeAlias = Annotated[Literal["none", "gzip", "zstd"], AfterValidator(_compress)]
 Protocol: TypeAlias = Literal["auto", "3.1", "3.1.1", "5"]
 
 
@@ -139,7 +151,39 @@ class UplinkSection(ReachSection):
         default="{base}/{gateway}/{device}",
         description="Topic of a reading, of {base}, {gateway}, {device} and {uplink}.",
     )
+    devices: list[Name] | None = Field(
+        default=None, min_length=1, description="Whose readings it carries. Default: those of all devices."
+    )
+    metrics: list[Text] | None = Field(
+        default=None,
+        min_length=1,
+        description='Which metrics it carries, by name; "*" stands for any letters. Default: all.',
+    )
     format: Format = Field(default="json", description="Format of the payload.")
+    order: Literal["live-first", "strict"] = Field(
+        default="live-first",
+        description="live-first: after an outage new readings go at once, and the backlog beside them. "
+        "strict: the oldest first, and the only order with qos = 2.",
+    )
+    rate_limit: RateLimit = Field(
+        default=None,
+        description="The most that is sent, in messages or bytes of topic and payload, live readings included: "
+        '"50/s", "10/m", "10KB/s", or an array of one of each. Default: no limit.',
+    )
+    batch: int | None = Field(
+        default=None,
+        ge=2,
+        le=1000,
+        description="Readings of one device in one message, at most; every message is then an array, or lines. "
+        "Default: each reading is a message of its own.",
+    )
+    batch_format: Literal["array", "lines"] = Field(
+        default="array", description="With batch: a JSON array, or one reading a line."
+    )
+    compress: Compress = Field(
+        default="none",
+        description="Compression of the payload, which pays with batch. zstd takes the extra of that name.",
+    )
     window: int = Field(default=1000, ge=1, le=65535, description="Readings sent and not yet acknowledged, at most.")
     keep_alive: Duration = Field(
         default=30.0, ge=1, le=65535, description="A link that was silent for this long is asked for a sign of life."
@@ -212,6 +256,30 @@ class UplinkSection(ReachSection):
                 words = f"password needs username beside it: MQTT {endpoint.protocol} cannot send it alone"
                 at = ("brokers", index, "password") if broker.password else ("password",)
                 conflicts.append(Conflict(at, ("brokers", "password"), words))
+        conflicts += self._unsendable()
         if conflicts:
             raise refuse_together(conflicts)
         return self
+
+    @property
+    def live_first(self) -> bool:
+        """Whether new readings go before a backlog."""
+        return self.order == "live-first" and self.qos < 2
+
+    def _unsendable(self) -> list[Conflict]:
+        """Return which of the keys that say how readings are sent do not go together."""
+        conflicts = []
+        if self.qos == 2:
+            why = "with qos = 2 a reading's packet identifier follows from its place in the outbox"
+            if self.order == "live-first" and "order" in self.model_fields_set:
+                words = f'order: {why}, so that only "strict" is possible'
+                conflicts.append(Conflict(("order",), ("order", "qos"), words))
+            if self.batch is not None:
+                conflicts.append(Conflict(("batch",), ("batch", "qos"), f"batch: {why}, so each goes by itself"))
+        if self.batch is None and "batch_format" in self.model_fields_set:
+            words = "batch_format: has no meaning without batch"
+            conflicts.append(Conflict(("batch_format",), ("batch", "batch_format"), words))
+        if self.batch is not None and self.batch > self.window:
+            words = f"batch ({self.batch}) must not be more than window ({self.window}), which counts readings"
+            conflicts.append(Conflict(("batch",), ("batch", "window"), words))
+        return conflicts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -55,8 +55,8 @@ def audit(card: Inspection) -> Audit:
     """Read all that is on the card, as it is at this moment, and draw up the account. May raise sqlite3.Error."""
     card.snapshot()
     found = Audit()
-    acked = {uplink: card.acknowledged(uplink) for uplink in card.uplinks()}
-    contents = _Card(waiting={uplink: {} for uplink in acked})
+    lack = {uplink: card.lacking(uplink) for uplink in card.uplinks()}
+    contents = _Card(waiting={uplink: {} for uplink in lack})
     ledger = card.ledger()
     epochs = set(card.offsets())
     end = 0
@@ -70,7 +70,7 @@ def audit(card: Inspection) -> Audit:
         found.readings += len(readings)
         found.problems += _check(block, readings, end, epochs)
         end = block.last + 1
-        _enter(readings, acked, contents, found)
+        _enter(readings, lack, contents, found)
     lost = _lost(ledger, contents, found)
     found.problems += [f"what is set aside as {_name(one)} is damaged" for one, _ in _damaged_aside(card)]
     _draw_up(contents, lost, found)
@@ -91,14 +91,14 @@ def _check(block: Block, readings: list[Reading], end: int, epochs: set[int]) ->
         yield f"{name} is of epoch {min(missing)}, which the card does not know"
 
 
-def _enter(readings: list[Reading], acked: dict[str, Ranges], card: _Card, found: Audit) -> None:
+def _enter(readings: list[Reading], lack: dict[str, Callable[[Reading], bool]], card: _Card, found: Audit) -> None:
     for reading in readings:
         stream = (reading.stream, reading.epoch)
         if reading.seq <= card.highest.get(stream, 0):
             found.problems.append(f"{reading.stream}, epoch {reading.epoch}: seq {reading.seq} comes twice or too late")
         card.highest[stream] = max(card.highest.get(stream, 0), reading.seq)
-        for uplink, known in acked.items():
-            if reading.id not in known:
+        for uplink, lacks in lack.items():
+            if lacks(reading):
                 card.waiting[uplink].setdefault(stream, Ranges()).add(reading.seq, reading.seq + 1)
 
 
@@ -113,8 +113,10 @@ def _lost(ledger: list[Loss], card: _Card, found: Audit) -> dict[tuple[str, Stre
         if loss.count < 0 or ((named and not span > 0) or (named and loss.count > span)):
             found.problems.append(f"{words}: {loss.count} from {loss.first_seq} to {loss.last_seq} cannot be")
         waiting = card.waiting.get(loss.uplink, {}).get(stream)
-        if waiting is not None and named and loss.count == span and waiting.overlap(loss.first_seq, loss.last_seq + 1):
-            found.problems.append(f"{words}: some from {loss.first_seq} to {loss.last_seq} still wait")
+        still = waiting.overlap(loss.first_seq, loss.last_seq + 1) if waiting is not None and named else 0
+        if still and loss.count and loss.count + still > span:
+            seqs = f"{loss.first_seq} to {loss.last_seq}"
+            found.problems.append(f"{words}: {loss.count} from {seqs}, of which {still} still wait")
         lost[loss.uplink, stream] = lost.get((loss.uplink, stream), 0) + loss.count
         if named and loss.count:
             card.highest[stream] = max(card.highest.get(stream, 0), loss.last_seq)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, count, pairwise, repeat
 from typing import Any, TypeVar
 
@@ -24,25 +24,41 @@ BYTES = 1 << 20
 """Bytes in one block of more than one reading, at most."""
 
 
+MIXED = 8
+"""How often readings of high priority may be interrupted by others in one transaction, each in a block of its own."""
+
+
 class DamagedBlock(ValueError):
     """The bytes of a block are not what was written."""
 
 
-def cut(readings: Sequence[Reading]) -> Iterator[list[Reading]]:
-    """Cut what is to be written into blocks of one kind and of bounded size."""
+def cut(readings: Sequence[Reading], high: Collection[str] = ()) -> Iterator[tuple[list[Reading], bool]]:
+    """Cut what is to be written into blocks of one kind and of bounded size; say which are of high priority.
+
+    Those are of streams in `high`, and of no others, unless the two alternate so often that blocks would be tiny.
+    """
     part: list[Reading] = []
     size = 0
-    kind: type | None = None
-    for reading in readings:
+    kind: tuple[type, bool] | None = None
+    between = _between(readings, high) if high else range(0)
+    for at, reading in enumerate(readings):
         weight = weigh(reading.values)
-        if part and (len(part) == COUNT or size + weight > BYTES or type(reading.values) is not kind):
-            yield part
+        is_high = at in between or reading.stream in high
+        if part and (len(part) == COUNT or size + weight > BYTES or (type(reading.values), is_high) != kind):
+            yield part, kind is not None and kind[1]
             part, size = [], 0
-        kind = type(reading.values)
+        kind = type(reading.values), is_high
         size += weight
         part.append(reading)
     if part:
-        yield part
+        yield part, kind is not None and kind[1]
+
+
+def _between(readings: Sequence[Reading], high: Collection[str]) -> range:
+    """Return from the first of high priority to the last, if there are too many others in between."""
+    found = [at for at, reading in enumerate(readings) if reading.stream in high]
+    breaks = sum(b - a > 1 for a, b in pairwise(found))
+    return range(found[0], found[-1]) if breaks >= MIXED else range(0)
 
 
 def encode(readings: Sequence[Reading]) -> bytes:

@@ -6,16 +6,18 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from gateway.outbox.bounds import Bounds
-from gateway.outbox.follower import Page
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Commit, Log
 from gateway.outbox.opening import is_damage
 from gateway.outbox.place import Gone
 from gateway.outbox.quarantine import Quarantined
+from gateway.outbox.shedding import Shedding
+from gateway.outbox.shelf import Page
 from gateway.outbox.store import Store, Written
 from gateway.outbox.times import Times
 from gateway.outbox.trouble import Trouble
@@ -25,8 +27,6 @@ MARGIN = 0.02
 """Seconds that the writer's thread may have to wait for its turn on a busy machine."""
 LEAD = 0.25
 """Part of the interval by which a transaction begins earlier, at most, so that it is over in time."""
-SHED = 1 << 16
-"""Bytes that are given up at once, at least, when the outbox is full."""
 SLOW = 2.0
 """Seconds after which a transaction that is not over counts as a fault of the card."""
 TRIES = 12
@@ -83,7 +83,7 @@ class Committer:
         self._wanted = 0  # somebody waits for every id below
         self._upto = 0  # every id below is in the transaction that is under way, or was in an earlier one
         self._over, self._next_over = asyncio.Event(), asyncio.Event()  # that transaction, and the one after it
-        self._full, self._reason = False, "full"
+        self._shedding = Shedding(log, store, writer, times, bounds)
         self._why = ""  # it is broken
         self._giving: asyncio.Task[None] | None = None
         self._closed = False
@@ -137,8 +137,14 @@ class Committer:
 
     async def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
         """Read back, after a while if the card cannot be read now. See `Keeper`."""
+        if (kept := self._log.kept) and upto > kept[0].id:
+            if start >= kept[0].id:
+                return Page(start, upto, [one for one in kept if start <= one.id < upto]), []
+            upto = kept[0].id
         try:
             found = await self._writer.submit(partial(self._store.read, start, upto, limit))
+            while self._shedding.is_stale(found[0]):
+                found = await self._writer.submit(partial(self._store.read, start, upto, limit))
         except sqlite3.Error as error:
             if is_damage(error):
                 self._break()
@@ -252,25 +258,29 @@ class Committer:
 
     async def _transact(self) -> None:
         log = self._log
-        if self._full and self._bounds.drop_newest:
-            self._bounds.give_up(log.tail.slice(log.flushed, log.next_id), self._reason)
-            self._bounds.tell()
+        thinning = self._shedding.prepare()
         commit, correction = log.begin(), self._times.correction()
+        if thinning is not None:
+            commit = replace(commit, thinning=thinning, void=False)
         self._upto = commit.upto
         self._over, self._next_over = self._next_over, asyncio.Event()
         began = self._last = self._times.now()
+        if commit.void and correction is None:
+            log.finish(commit, log.blocks)
+            return
         slow = self._loop.call_later(SLOW, self._on_slow)
         try:
             written = await self._writer.submit(partial(self._store.commit, commit, correction))
         except BaseException:
             log.failed(commit)
+            self._shedding.failed()
             raise
         finally:
             slow.cancel()
         self._cost += (self._times.now() - began - self._cost) / 4
         self._times.stored(correction)
         self._done(commit, written)
-        await self._bound(written)
+        await self._bound(commit, written)
 
     async def _recover(self) -> None:
         """Set the file up anew; what it has lost and memory does not have goes into the ledger."""
@@ -299,6 +309,7 @@ class Committer:
 
     def _done(self, commit: Commit, written: Written) -> None:
         self.commits += 1
+        self._shedding.done(written)
         self.take_note(written)
         self._log.finish(commit, written.blocks)
         self._retry_at = 0.0
@@ -322,28 +333,16 @@ class Committer:
     def take_note(self, written: Written) -> None:
         """Take note of how full the card is."""
         self.used = written.used
-        self._full, self._reason = written.used > written.limit, written.reason
-        self._bounds.on_card(written.used, written.limit, "max_size" if self._reason == "full" else "keep_free")
+        self._shedding.take_note(written)
 
-    async def _bound(self, written: Written) -> None:
+    async def _bound(self, commit: Commit, written: Written) -> None:
         """Give up what is too much or too old; the next transaction deletes it."""
-        if not written.blocks:
-            return
-        gone = 0
         with suppress(sqlite3.Error):  # the next transaction will meet it, and say so
-            if self._full and self._bounds.drop_oldest:
-                gone += await self._shed(max(SHED, written.used - written.limit))
-            for follower, count in self._bounds.excess():
-                read = partial(self._store.read, follower.todo.first[0], self._log.flushed, count)
-                page, _ = await self._writer.submit(read)
-                gone += self._bounds.give_up_of(follower, page.readings, "count", count)
-            if self._bounds.max_age is not None:
-                oldest = await self._writer.submit(partial(self._store.oldest, 1))
-                gone += self._bounds.give_up_too_old(oldest)
-                self._look_for_age(max(AGING, self._bounds.too_old_in(oldest)))
-        if gone:
-            self._bounds.tell()
-            self._last = float("-inf")  # it is due now
+            if await self._shedding.bound(commit, written):
+                self._log.noted = True
+                self._last = float("-inf")  # it is due now
+            if self._bounds.max_age is not None and written.blocks:
+                self._look_for_age(max(AGING, self._shedding.too_old_in))
 
     def _look_for_age(self, wait: float) -> None:
         """See to it that there is a transaction in `wait` seconds, after which what is too old is given up."""
@@ -356,12 +355,3 @@ class Committer:
         self._log.noted = True
         self._last = float("-inf")  # it is due now
         self.schedule()
-
-    async def _shed(self, size: int) -> int:
-        """Give up the oldest `size` bytes; what is with a broker only if there is nothing else."""
-        flying = [span for follower in self._log.followers.values() for span in follower.in_flight()]
-        oldest = await self._writer.submit(partial(self._store.oldest, size, flying))
-        if gone := self._bounds.give_up(oldest, self._reason):
-            return gone
-        oldest = await self._writer.submit(partial(self._store.oldest, size))
-        return self._bounds.give_up(oldest, self._reason, in_flight=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 
-from gateway.outbox.follower import Account, Follower, Page
+from gateway.outbox.follower import Account, Follower
 from gateway.outbox.keeper import Keeper
 from gateway.outbox.log import Log
 from gateway.outbox.ranges import END
+from gateway.outbox.shelf import Page, Shelf
 from gateway.outbox.times import Times
 from gateway.reading import Reading
 
@@ -67,18 +68,32 @@ class Feed:
     def on_fate(self, call: Callable[[Sequence[int], str | None], None]) -> None:
         self._follower.on_fate = call
 
-    def take(self, limit: int, upto: int | None = None) -> list[Reading]:
+    @property
+    def frontier(self) -> int:
+        """Every id below is backlog, and every other live; 0: no difference is made."""
+        return self._follower.frontier
+
+    def begin_live(self) -> None:
+        """From now on, give what is taken in before what was."""
+        self._follower.frontier = self._log.next_id
+
+    def take(self, limit: int, upto: int | None = None, backlog: int | None = None) -> list[Reading]:
         """Return up to `limit` readings to send now, all with id < `upto`.
 
-        Fewer, or none, when the rest has to come from the card first.
+        First what is of high priority, then what is live, and of the backlog no more than `backlog`; in each the oldest
+        first. Fewer, or none, when the rest has to come from the card first.
         """
         if self._times.holding:
             return []
         follower = self._follower
-        readings = self._log.take(follower, limit, END if upto is None else upto)
-        if follower.behind and (start := follower.wanted(self._log.tail.start)) is not None:
-            follower.loading = True
-            self._begin(self._load(start))
+        readings = self._log.take(follower, limit, END if upto is None else upto, END if backlog is None else backlog)
+        for shelf, start, end in follower.wanted(self._log.tail.start):
+            shelf.loading = True
+            self._begin(self._load(shelf, start, end))
+        if follower.passed_over:
+            follower.passed_over = False
+            self._log.settle()
+            self._on_progress()
         if not readings and upto is not None and follower.todo.first[0] < self._log.next_id:
             self._press()
         return readings
@@ -86,6 +101,10 @@ class Feed:
     def age(self, reading: Reading) -> float:
         """Return for how many seconds it has been in the outbox, at least. See `Times.age`."""
         return self._times.age(reading)
+
+    def waits(self, one: int) -> bool:
+        """Say whether this id has not met its end."""
+        return one not in self._follower.acked
 
     @property
     def oldest(self) -> int | None:
@@ -192,20 +211,17 @@ class Feed:
         self._follower.left(ids, sent=True)
         self._follower.on_ready()
 
-    async def _load(self, start: int) -> None:
+    async def _load(self, shelf: Shelf, start: int, upto: int) -> None:
         """Read the next page, and tell the uplink."""
-        upto = self._log.tail.start  # all below is on the card
         try:
             page, damaged = await self._keeper.read(start, upto, PAGE)
         finally:
-            self._follower.loading = False
+            shelf.loading = False
         if damaged and (lost := self._log.damaged(self._follower, damaged)):
             self._logger.error("a part of the outbox is damaged", blocks=len(damaged), readings=lost)
             self._follower.tell()
             self._on_progress()
-        self._follower.stuck = page.end == page.start
-        if not self._follower.stuck:
-            self._follower.pages.append(page)
+        shelf.put(page)
         self._follower.on_ready()
 
     def _end(self, ids: Sequence[int], reason: str, end: Callable[[Sequence[Reading], str], None]) -> None:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.outbox.ranges import END, Ranges, runs
+from gateway.outbox.shelf import Shelf, between
 from gateway.outbox.tail import Tail
-from gateway.reading import EPOCH_SHIFT, Reading
+from gateway.reading import EPOCH_SHIFT, LEDGER, Reading
 
 SPOILED = "spoiled"
 """Set in a session in which something was given up that the broker may remember: it is not to be resumed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Readings read back from the card: all that exist with start <= id < end."""
-
-    start: int
-    end: int
-    readings: list[Reading]
+FOR_ALL = ("", LEDGER)
+"""Streams that every uplink wants: a program's messages, and the ledger's entries."""
 
 
 @dataclass(slots=True)
@@ -41,12 +36,22 @@ class Claim:
     acked: list[tuple[int, int]]  # acknowledged, or lost, or set aside
     released: list[tuple[int, int]]  # QoS 2: a broker has them, and only the end of the exchange is missing
     session: dict[str, Any]
+    devices: list[str] | None = None  # whose readings it wants; None: of all
 
 
 class Follower:
     """What one uplink still has to send, what is with a broker, and what was acknowledged."""
 
-    def __init__(self, name: str, epoch: int, claim: Claim, waiting: int = 0, quarantined: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        epoch: int,
+        claim: Claim,
+        waiting: int = 0,
+        quarantined: int = 0,
+        high: Ranges | None = None,
+    ) -> None:
+        """`high` are the ids of all readings that go before others: it grows while this is in use."""
         self.name = name
         self.account = Account(waiting=waiting, lost=quarantined, quarantined=quarantined)
         self.acked = Ranges(claim.acked)
@@ -56,6 +61,12 @@ class Follower:
             for a, b in self.acked.gaps(start, end):
                 self.todo.remove(a, b)
                 self.released.update(range(a, b))
+        self._high = Ranges() if high is None else high
+        self.urgent = Ranges()
+        """Of what is to be sent, what goes before all else."""
+        for start, end in self._high:
+            for a, b in self.todo.common(start, end):
+                self.urgent.add(a, b)
         self.session = claim.session
         self.horizon = (epoch << EPOCH_SHIFT) + 1
         """Every id below was taken in by an earlier run."""
@@ -66,10 +77,13 @@ class Follower:
         """Called when there may be something to take again."""
         self.on_fate: Callable[[Sequence[int], str | None], None] = _not_asked
         """Called once for a batch of ids that have met their end: None is acknowledged, else the reason."""
-        self.pages: deque[Page] = deque()
-        self.loading = False
-        self.behind = False
-        self.stuck = False  # the card does not give what is on it: what is in memory goes before it
+        self.devices = None if claim.devices is None else frozenset(claim.devices)
+        self.frontier = 0
+        """Every id from here on is live, and goes before those below."""
+        self.passed_over = False
+        """Something that it does not want was in the way, and is done with."""
+        self.shelf, self.rush = Shelf(), Shelf()  # read back in order; read back because it is urgent
+        self._awaited: dict[Shelf, tuple[int, int]] = {}  # [from, to) of what would be taken next from the card
         self._again = Ranges()  # what a link that is gone had sent
         self._fates: list[tuple[list[int], str]] = []  # not yet told
 
@@ -82,72 +96,152 @@ class Follower:
     @property
     def claim(self) -> Claim:
         """What the card should know."""
-        return Claim(list(self.acked), list(runs(self.released)), self.session)
+        devices = None if self.devices is None else sorted(self.devices)
+        return Claim(list(self.acked), list(runs(self.released)), self.session, devices)
 
     # ---- what is to be sent
 
-    def take(self, limit: int, tail: Tail, upto: int) -> list[Reading]:
-        """Return up to `limit` readings below id `upto`, oldest first; fewer only if there are no more in memory.
+    def wants(self, stream: str) -> bool:
+        """Say whether readings of this stream are for this uplink."""
+        return is_for(stream, self.devices)
 
-        `behind` tells whether there are more on the card.
+    def lacks(self, reading: Reading) -> bool:
+        """Say whether this uplink still needs a reading."""
+        return reading.id not in self.acked and self.wants(reading.stream)
+
+    def take(self, limit: int, tail: Tail, upto: int, backlog: int = END) -> list[Reading]:
+        """Return up to `limit` readings below id `upto`: urgent ones, then live ones, then `backlog` of the others.
+
+        Each of these oldest first; fewer only if there are no more in memory. `wanted` tells what should be read back.
         """
-        taken: list[Reading] = []
-        self.behind = False
-        while not self.held and (room := limit - len(taken)) > 0:
-            start, end = self.todo.first
+        self._awaited.clear()
+        if self.held:
+            return []
+        taken = self._take_urgent(limit, tail, upto) if self.urgent else []
+        if self.todo.first[0] >= self.frontier:  # all that there is, is live
+            return self._take(0, upto, limit, tail, taken)
+        taken = self._take(max(self.frontier, tail.start), upto, limit, tail, taken)
+        limit = min(limit, len(taken) + backlog)
+        return self._take(0, min(upto, max(self.frontier, tail.start)), limit, tail, taken)
+
+    def _take(self, at: int, upto: int, limit: int, tail: Tail, taken: list[Reading]) -> list[Reading]:
+        """Add to `taken` what there is from id `at` on, until there are `limit`; return it."""
+        while (room := limit - len(taken)) > 0:
+            start, end = self.todo.first if at == 0 else self.todo.after(at)
             if start >= upto:
                 break
             if start >= tail.start:
                 readings = tail.slice(start, min(end, start + room, upto))
                 if not readings:
                     break
-                self.todo.remove(start, start + len(readings))
-                if end == END:
+                self._remove(start, start + len(readings))
+                if end == END and self.devices is None:
                     return taken + readings if taken else readings
             else:
-                self.behind = True
-                end = min(end, upto)
-                page = self._page(start)
-                if page is None:
-                    return taken + self._newer(limit - len(taken), tail, upto) if self.stuck else taken
-                readings = _between(page.readings, start, min(end, page.end), room)
-                stop = min(end, page.end) if len(readings) < room else readings[-1].id + 1
-                self.todo.remove(start, stop)
-                if len(readings) < stop - start:
-                    # The other ids do not exist: nobody has to wait for them.
-                    there = Ranges(runs(reading.id for reading in readings))
-                    for a, b in there.gaps(start, stop):
-                        self.acked.add(a, b)
-            taken += readings
+                found = self._read_back(self.shelf, start, min(end, upto), room)
+                if found is None:
+                    if self.shelf.stuck:
+                        self._newer(limit, tail, upto, taken)
+                    break
+                readings = found
+            taken += readings if self.devices is None else self._for_this(readings)
         return taken
 
-    def _newer(self, limit: int, tail: Tail, upto: int) -> list[Reading]:
-        """Take what is in memory, and leave what is on the card."""
+    def _read_back(self, shelf: Shelf, start: int, end: int, room: int) -> list[Reading] | None:
+        """Take up to `room` readings from id `start` on of what was read back; None if that has to be read first."""
+        self._awaited[shelf] = start, end
+        page = shelf.at(start)
+        if page is None:
+            return None
+        end = min(end, page.end)
+        readings = between(page.readings, start, end, room)
+        stop = end if len(readings) < room else readings[-1].id + 1
+        self._remove(start, stop)
+        if len(readings) < stop - start:
+            # The other ids do not exist: nobody has to wait for them.
+            there = Ranges(runs(reading.id for reading in readings))
+            for a, b in there.gaps(start, stop):
+                self.acked.add(a, b)
+        return readings
+
+    def _take_urgent(self, limit: int, tail: Tail, upto: int) -> list[Reading]:
         taken: list[Reading] = []
+        waiting = False  # for one that is on the card
+        for start, end in self.urgent:
+            if start >= upto or len(taken) >= limit:
+                break
+            room = limit - len(taken)
+            if start >= tail.start:
+                readings = tail.slice(start, min(end, start + room, upto))
+                if not readings:
+                    break
+                self._remove(start, start + len(readings))
+            elif waiting:
+                continue
+            else:
+                found = self._read_back(self.rush, start, min(end, upto, tail.start), room)
+                waiting = found is None
+                readings = found or []
+            taken += readings if self.devices is None else self._for_this(readings)
+        return taken
+
+    def _newer(self, limit: int, tail: Tail, upto: int, taken: list[Reading]) -> None:
+        """Take what is in memory, and leave what is on the card."""
         for start, end in self.todo:
             lo, hi = max(start, tail.start), min(end, tail.end, upto)
             if lo < hi and (readings := tail.slice(lo, min(hi, lo + limit - len(taken)))):
-                self.todo.remove(readings[0].id, readings[-1].id + 1)
-                taken += readings
-        return taken
+                self._remove(readings[0].id, readings[-1].id + 1)
+                taken += readings if self.devices is None else self._for_this(readings)
 
-    def wanted(self, start_of_tail: int) -> int | None:
-        """Return the id from which the next page should be read, or None if none is needed now."""
-        start = self.todo.first[0]
-        if self.pages:
-            if len(self.pages) > 1:
-                return None
-            start = self.pages[-1].end
-        return start if start < start_of_tail and not self.loading else None
+    def _for_this(self, readings: Sequence[Reading]) -> list[Reading]:
+        """Return those that this uplink wants; the others are done with."""
+        mine = [reading for reading in readings if self.wants(reading.stream)]
+        if len(mine) < len(readings):
+            self.passed_over = True
+            for start, end in runs(reading.id for reading in readings if not self.wants(reading.stream)):
+                self.acked.add(start, end)
+        return mine
 
-    def idle(self, tail: Tail, count: int) -> list[Reading]:
-        """Return the oldest readings that no link has taken, up to `count`; none if the oldest are on the card."""
+    def wanted(self, start_of_tail: int) -> Iterator[tuple[Shelf, int, int]]:
+        """Yield (shelf, from id, below id) of what should be read back now, after a `take`."""
+        for shelf, (start, end) in self._awaited.items():
+            below = end if shelf is self.rush else start_of_tail
+            if (found := shelf.wanted(start)) is not None and found < below:
+                yield shelf, found, below
+
+    def hurry(self, start: int, end: int) -> None:
+        """Send these before all others."""
+        for a, b in self.acked.gaps(start, end):
+            self.urgent.add(a, b)
+
+    def _remove(self, start: int, end: int) -> None:
+        self.todo.remove(start, end)
+        if self.urgent:
+            self.urgent.remove(start, end)
+
+    def idle(self, tail: Tail, count: int, *, sparing: bool = False) -> list[Reading]:
+        """Return the oldest readings that no link has taken, up to `count`; none if the oldest are on the card.
+
+        `sparing` those that go before others, as long as there are more.
+        """
+        sparing = sparing and bool(self.urgent)
         found: list[Reading] = []
         for start, end in self.todo:
             if start < tail.start or len(found) >= count:
                 break
-            found += tail.slice(start, min(end, start + count - len(found)))
+            for a, b in self.urgent.gaps(start, end) if sparing else ((start, end),):
+                found += tail.slice(a, min(b, a + count - len(found)))
+        if sparing and len(found) < count:
+            for start, end in self.urgent:
+                found += tail.slice(start, min(end, start + count - len(found)))
         return found
+
+    def newest(self, tail: Tail) -> list[Reading]:
+        """Return the newest reading in memory that no link has taken, and that does not go before others, if any."""
+        for start, end in reversed(list(self.todo)):
+            for _, b in reversed(list(self.urgent.gaps(max(start, tail.start), min(end, tail.end)))):
+                return tail.slice(b - 1, b)
+        return []
 
     def in_flight(self) -> Iterator[tuple[int, int]]:
         """Yield the ranges of ids that a link has taken, and that have not met their end."""
@@ -179,6 +273,8 @@ class Follower:
         for start, end in runs(ids):
             for a, b in self.acked.gaps(start, end):
                 self.todo.add(a, b)
+                for c, d in self._high.common(a, b) if self._high else ():
+                    self.urgent.add(c, d)
                 if sent:
                     self._again.add(a, b)
 
@@ -192,9 +288,11 @@ class Follower:
         if fresh:
             if self.session and not self.session.get(SPOILED) and self._with_broker(fresh):
                 self.session = {**self.session, SPOILED: True}
-            self.todo.remove(start, end)
+            self._remove(start, end)
             self.acked.add(start, end)
             self.released.difference_update(fresh)
+            if self.devices is not None:
+                del fresh[max(0, self.account.waiting) :]  # of a whole block, nobody knows how many were for it
             self.account.waiting -= len(fresh)
             self.account.lost += len(fresh)
             if self._fates and self._fates[-1][1] == reason:
@@ -203,13 +301,35 @@ class Follower:
                 self._fates.append((fresh, reason))
         return len(fresh)
 
+    def lacking(self, spans: Iterable[tuple[int, int]]) -> Callable[[Reading], bool]:
+        """Return what says of a reading with an id in `spans` whether it is lacking now, whatever comes later."""
+        acked, devices = Ranges(span for start, end in spans for span in self.acked.common(start, end)), self.devices
+        return lambda reading: reading.id not in acked and is_for(reading.stream, devices)
+
+    def spoil(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Note that something in these will be given up, which no link has taken."""
+        if self.session and any(start < self.horizon or self._again.overlap(start, end) for start, end in spans):
+            self.session = {**self.session, SPOILED: True}
+
+    def thinned(self, ids: list[int], reason: str) -> None:
+        """Note that these, which waited, are not on the card any more; they remain ids that nobody has dealt with."""
+        self.account.waiting -= len(ids)
+        self.account.lost += len(ids)
+        if ids:
+            self._fates.append((ids, reason))
+
+    def close(self, start: int, end: int) -> int:
+        """Have nothing more to do with [start, end), where nothing is lacking; return how many ids that concerns."""
+        self._remove(start, end)
+        return self.acked.add(start, end)
+
     def _with_broker(self, ids: Iterable[int]) -> bool:
         """Say whether a broker may still remember one of these."""
         return any(one not in self.todo or self.was_sent(one) for one in ids)
 
     def pass_over(self, one: int) -> None:
         """Have nothing to do with this id, which was taken in for another uplink."""
-        self.todo.remove(one, one + 1)
+        self._remove(one, one + 1)
         self.acked.add(one, one + 1)
 
     def tell(self) -> None:
@@ -225,7 +345,7 @@ class Follower:
         """Note that a broker has received these: they must not be published again."""
         for one in ids:
             if one not in self.acked:
-                self.todo.remove(one, one + 1)
+                self._remove(one, one + 1)
                 self.released.add(one)
 
     def unrelease(self) -> list[int]:
@@ -234,12 +354,15 @@ class Follower:
         self.released.clear()
         return ids
 
-    def _page(self, start: int) -> Page | None:
-        while self.pages and start >= self.pages[0].end:
-            self.pages.popleft()
-        if self.pages and start < self.pages[0].start:
-            self.pages.clear()
-        return self.pages[0] if self.pages else None
+
+def choice(claim: Claim, name: str, devices: Mapping[str, Collection[str]] | None) -> Claim:
+    """Return the claim of a configured uplink, with what it wants now: `devices` has those that do not want all."""
+    return replace(claim, devices=sorted(devices[name]) if devices and name in devices else None)
+
+
+def is_for(stream: str, devices: Collection[str] | None) -> bool:
+    """Say whether readings of a stream are for an uplink that wants those of `devices`; None: of all."""
+    return devices is None or stream in devices or stream in FOR_ALL
 
 
 def nobody() -> None:
@@ -248,19 +371,3 @@ def nobody() -> None:
 
 def _not_asked(ids: Sequence[int], reason: str | None) -> None:
     return None
-
-
-def _between(readings: list[Reading], start: int, stop: int, limit: int) -> list[Reading]:
-    """Return up to `limit` of the readings, which are sorted by id, with start <= id < stop."""
-    # Ids of a page are nearly contiguous: guess, then search back and forth by bisection.
-    lo, hi = 0, len(readings)
-    while lo < hi:
-        middle = (lo + hi) // 2
-        if readings[middle].id < start:
-            lo = middle + 1
-        else:
-            hi = middle
-    found = readings[lo : lo + limit]
-    while found and found[-1].id >= stop:
-        found.pop()
-    return found

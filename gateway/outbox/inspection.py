@@ -7,20 +7,19 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import orjson
-
 from gateway.outbox.block import DamagedBlock, decode
 from gateway.outbox.errors import OutboxError
+from gateway.outbox.follower import Claim, is_for
 from gateway.outbox.ledger import Loss
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
-from gateway.outbox.rows import is_block
+from gateway.outbox.rows import is_block, read_claim
 from gateway.reading import EPOCH_SHIFT, Reading
 
 AT_ONCE = 8
@@ -130,13 +129,19 @@ class Inspection:
         """Return the uplinks that the card knows, in the order of their names."""
         return [name for (name,) in self._db.execute("SELECT name FROM uplink ORDER BY name")]
 
-    def acknowledged(self, uplink: str) -> Ranges:
-        """Return the ids that have met their end. Raises OutboxError if the card does not know this uplink."""
-        row = self._db.execute("SELECT acked FROM uplink WHERE name = ?", (uplink,)).fetchone()
+    def claim(self, uplink: str) -> Claim:
+        """Return what the card knows of an uplink. Raises OutboxError if it does not know it, DamagedRow if not what."""
+        row = self._db.execute("SELECT * FROM uplink WHERE name = ?", (uplink,)).fetchone()
         if row is None:
             known = ", ".join(self.uplinks()) or "none"
             raise OutboxError(f'the outbox knows no uplink "{uplink}"; there is: {known}')
-        return Ranges((start, end) for start, end in orjson.loads(row[0]))
+        return read_claim(row)[1]
+
+    def lacking(self, uplink: str) -> Callable[[Reading], bool]:
+        """Return what says of a reading whether it waits for this uplink. Raises as `claim` does."""
+        claim = self.claim(uplink)
+        acked = Ranges(claim.acked)
+        return lambda reading: reading.id not in acked and is_for(reading.stream, claim.devices)
 
     def offsets(self) -> dict[int, float]:
         """Return, for each epoch, the seconds from time since boot to UTC."""
@@ -144,14 +149,15 @@ class Inspection:
 
     def standing(self, uplink: str) -> Standing:
         """Return what the card knows of an uplink."""
-        acked = self.acknowledged(uplink)
+        claim, lacks = self.claim(uplink), self.lacking(uplink)
+        acked = Ranges(claim.acked)
         waiting = 0
         for first, last, count in self._db.execute("SELECT first_id, last_id, count FROM block").fetchall():
             known = acked.overlap(first, last + 1)
-            if known == 0:
+            if known == 0 and claim.devices is None:
                 waiting += count
             elif known < last + 1 - first:
-                waiting += sum(reading.id not in acked for reading in self._readings_of(first))
+                waiting += sum(map(lacks, self._readings_of(first)))
         first_seen = next(self.readings(uplink), None)
         aside = self._db.execute("SELECT count(*) FROM quarantine WHERE uplink = ?", (uplink,)).fetchone()[0]
         lost = self._db.execute("SELECT coalesce(sum(count), 0) FROM ledger WHERE uplink = ?", (uplink,)).fetchone()[0]
@@ -160,7 +166,8 @@ class Inspection:
     def readings(self, uplink: str | None = None) -> Iterator[Seen]:
         """Yield what waits for an uplink, or for any, in order. What cannot be read goes into `damaged`."""
         names = self.uplinks() if uplink is None else [uplink]
-        acked = [self.acknowledged(name) for name in names]
+        acked = [Ranges(self.claim(name).acked) for name in names]
+        lack = [self.lacking(name) for name in names]
         offsets = self.offsets()
         for block in self.blocks():
             length = block.last + 1 - block.first
@@ -172,7 +179,7 @@ class Inspection:
                 self.damaged.append((block.first, block.last))
                 continue
             for reading in readings:
-                if any(reading.id not in known for known in acked):
+                if any(lacks(reading) for lacks in lack):
                     yield Seen(reading, wall(reading, offsets))
 
     def blocks(self) -> Iterator[Block]:

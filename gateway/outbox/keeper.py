@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.outbox.follower import Page
 from gateway.outbox.ledger import Loss
 from gateway.outbox.quarantine import Quarantined
+from gateway.outbox.shelf import Page
 
 
 class Keeper(Protocol):

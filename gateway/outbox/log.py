@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from gateway.outbox.follower import Claim, Follower
-from gateway.outbox.ledger import Ledger, Loss
+from gateway.outbox.follower import Account, Claim, Follower, choice
+from gateway.outbox.ledger import Ledger, Loss, entries
 from gateway.outbox.quarantine import Quarantine, Quarantined
 from gateway.outbox.ranges import END, Ranges
 from gateway.outbox.tail import Tail
+from gateway.outbox.thin import Thinning
 from gateway.reading import A_READING, EPOCH_SHIFT, Publication, Reading, Value, weigh
 
 # Readings, and bytes of them, that are on the card already and stay in memory all the same, so that a short outage
@@ -37,6 +38,9 @@ class Commit:
     gone: list[tuple[str, int]] = field(default_factory=list)  # (uplink, id) of what has left the quarantine
     then: list[Callable[[], None]] = field(default_factory=list)  # to be called when it is done
     streams: dict[str, int] = field(default_factory=dict)  # the highest seq of each below `upto`, where it matters
+    high: frozenset[str] = frozenset()  # the streams whose readings go before others
+    void: bool = False  # there is nothing that the card should know
+    thinning: Thinning | None = None  # what else goes, so that there is room
 
 
 @dataclass(slots=True)
@@ -49,6 +53,7 @@ class State:
     claims: dict[str, Claim] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
+    high: list[tuple[int, int]] = field(default_factory=list)  # [start, end) of what is of high priority
     remarks: list[str] = field(default_factory=list)  # what the user should know of how it was found
     losses: list[Loss] = field(default_factory=list)  # what opening it has entered into the ledger
 
@@ -57,11 +62,20 @@ class Log:
     """Readings with dense ids: a tail in memory, the rest on the card, and a follower for each uplink."""
 
     def __init__(
-        self, state: State, uplinks: Sequence[str], *, durable_first: bool = False, has_card: bool = True
+        self,
+        state: State,
+        uplinks: Sequence[str],
+        *,
+        durable_first: bool = False,
+        has_card: bool = True,
+        high: Collection[str] = (),
+        devices: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         """Start from what the card holds. Claims of uplinks that are not in `uplinks` are kept.
 
-        `durable_first`: nothing is shown to followers before it is on the card.
+        `durable_first`: nothing is shown to followers before it is on the card. `high`: streams that go before others.
+        `devices`: of which streams a new
+        uplink wants the readings, where not of all.
         """
         self.epoch = state.epoch
         self.durable_first = durable_first
@@ -76,11 +90,15 @@ class Log:
         self.blocks = state.blocks
         self.pending: dict[str, int] = {}  # readings of each stream that exist only in memory
         self.weight = 0  # bytes of what exists only in memory
+        self.kept: list[Reading] = []  # of high priority, only in memory, and older than the tail
         self.dirty = False  # acknowledgements that the card should know
         self.noted = False  # a session or a release that the card should know
         self.urgent: list[Callable[[], None]] = []  # to be called once all that is known now is on the card
         self.ledger = Ledger()
         self.quarantine = Quarantine()
+        self.high = frozenset(high)
+        self.high_ids = Ranges(state.high)
+        """The ids of their readings, as long as somebody waits for them."""
         self.followers: dict[str, Follower] = {}
         self._seq: dict[str, int] = {}
         self._publications = False  # has ever seen one
@@ -88,12 +106,13 @@ class Log:
         self._thin_at = SPARSE
         for name in dict.fromkeys([*uplinks, *state.claims]):
             # A new uplink starts here; ids between the last stored and the first of this epoch never existed.
-            claim = state.claims.get(name) or Claim([(0, first)], [], {})
-            claim = Claim([*claim.acked, (state.stored_end, first)], claim.released, claim.session)
+            claim = state.claims.get(name) or choice(Claim([(0, first)], [], {}), name, devices)
+            claim = replace(claim, acked=[*claim.acked, (state.stored_end, first)])
             self.followers[name] = Follower(
-                name, state.epoch, claim, state.waiting.get(name, 0), state.quarantined.get(name, 0)
+                name, state.epoch, claim, state.waiting.get(name, 0), state.quarantined.get(name, 0), self.high_ids
             )
-        self._accounts = [follower.account for follower in self.followers.values()]
+        self._is_choosy = any(follower.devices is not None for follower in self.followers.values())
+        self._accounts: dict[str, list[Account]] = {}  # of whom a stream is for
 
     @property
     def floor(self) -> int:
@@ -118,17 +137,27 @@ class Log:
         else:
             self.weight += A_READING
         self.pending[stream] = self.pending.get(stream, 0) + 1
-        for account in self._accounts:
+        for account in self._accounts.get(stream) or self._accounts_of(stream):
             account.waiting += 1
+        if stream in self.high:
+            self.high_ids.add(one, one + 1)
+            for follower in self.followers.values():
+                follower.hurry(one, one + 1)
         return one
 
-    def take(self, follower: Follower, limit: int, upto: int = END) -> list[Reading]:
+    def is_high(self, stream: str) -> bool:
+        """Say whether readings of this stream go before others, and are kept the longest."""
+        return stream in self.high
+
+    def take(self, follower: Follower, limit: int, upto: int = END, backlog: int = END) -> list[Reading]:
         """Return up to `limit` readings with id < `upto` for `follower` to send now. See `Follower.take`."""
-        return follower.take(limit, self.tail, min(upto, self.visible))
+        return follower.take(limit, self.tail, min(upto, self.visible), backlog)
 
     def is_stored(self, one: int) -> bool:
         """Say whether this id is on the card, or needs not be any more."""
-        return one < self.flushed or all(one in follower.acked for follower in self.followers.values())
+        if one < self.flushed and not any(kept.id == one for kept in self.kept):
+            return True
+        return all(one in follower.acked for follower in self.followers.values())
 
     # ---- the ends that a reading can meet
 
@@ -139,11 +168,20 @@ class Log:
             follower.on_fate(fresh, None)
 
     def lose(
-        self, follower: Follower, readings: Sequence[Reading], reason: str, wall: Callable[[Reading], float]
+        self,
+        follower: Follower,
+        readings: Sequence[Reading],
+        reason: str,
+        wall: Callable[[Reading], float],
+        level: int = 1,
     ) -> int:
-        """Give up what `follower` still has of these readings, put it into the ledger, and return how many that is."""
-        lost = [reading for reading in readings if follower.give_up(reading.id, reading.id + 1, reason)]
-        self._enter(follower.name, lost, reason, wall)
+        """Give up what `follower` still has of these readings, put it into the ledger, and return how many that is.
+
+        `level`: see `entries`.
+        """
+        mine = self._wanted_by(follower, readings)
+        lost = [reading for reading in mine if follower.give_up(reading.id, reading.id + 1, reason)]
+        self._enter(follower.name, lost, reason, wall, level)
         self._done_with(lost)
         return len(lost)
 
@@ -189,7 +227,7 @@ class Log:
                     follower.account.quarantined -= 1
                     follower.account.lost -= 1
                 else:
-                    follower.account.waiting -= 1
+                    follower.account.waiting -= follower.wants(reading.stream)
                     follower.pass_over(one)
 
     def damaged(self, follower: Follower, blocks: Sequence[tuple[int, int]]) -> int:
@@ -233,6 +271,9 @@ class Log:
 
     def oldest(self) -> Reading | None:
         """Return the oldest reading that is only in memory and that some uplink has not delivered."""
+        for kept in self.kept:
+            if any(follower.lacks(kept) for follower in self.followers.values()):
+                return kept
         start = max(self.flushed, self.floor)
         found = self.tail.slice(start, start + 1)
         return found[0] if found else None
@@ -255,21 +296,27 @@ class Log:
     def begin(self) -> Commit:
         """Return what the next transaction has to write: all that is pending, the acknowledgements, the ledger."""
         floor = self.floor
-        readings = self.tail.slice(max(self.flushed, floor), self.next_id)
-        if any(len(follower.acked) > 1 for follower in self.followers.values()):
-            sets = [follower.acked for follower in self.followers.values()]
-            readings = [reading for reading in readings if not all(reading.id in acked for acked in sets)]
+        readings = self.kept + self.tail.slice(max(self.flushed, floor), self.next_id)
+        if self.kept or self._is_choosy or any(len(follower.acked) > 1 for follower in self.followers.values()):
+            followers = self.followers.values()
+            readings = [one for one in readings if any(follower.lacks(one) for follower in followers)]
+        if self.high_ids:
+            self.high_ids.remove(0, floor)
         claims = {name: follower.claim for name, follower in self.followers.items()}
+        void = not (readings or self.restless or self.urgent)
         then, self.urgent = self.urgent, []
         self.dirty = self.noted = False
         streams = {} if self.durable_first else dict(self._seq)
-        return Commit(readings, self.next_id, claims, floor, self.ledger.take(), *self.quarantine.take(), then, streams)
+        ledger, (aside, gone) = self.ledger.take(), self.quarantine.take()
+        return Commit(readings, self.next_id, claims, floor, ledger, aside, gone, then, streams, self.high, void)
 
     def finish(self, commit: Commit, blocks: int) -> None:
         """Note that a commit is on the card, which now holds `blocks` blocks."""
         self.blocks = blocks
         secured, weight = self.secured, self.weight
         self._secure(commit.upto)
+        self._take_off([one for one in self.kept if one.id < commit.upto])
+        self.kept = [one for one in self.kept if one.id >= commit.upto]
         self.flushed = max(self.flushed, commit.upto)
         if self.durable_first:
             self.visible = self.flushed
@@ -283,12 +330,13 @@ class Log:
 
         What is still in memory is to be written again. Returns how many readings are lost, to whom most are.
         """
-        stored, start, lost = Ranges(present), self.tail.start, [0]  # all behind `start` is in memory
+        in_memory = [(one.id, one.id + 1) for one in self.kept]  # and all behind `start`
+        stored, start, lost = Ranges([*present, *in_memory]), self.tail.start, [0]
         for follower in self.followers.values():
             missing = [span for a, b in follower.acked.gaps(0, start) for span in stored.gaps(a, b)]
             lost.append(self.damaged(follower, [(first, end - 1) for first, end in missing]))
         self.blocks = len(present)
-        self.flushed = max(self.tail.start, stored.last[1] if present else 0)
+        self.flushed = max(self.tail.start, present[-1][1] if present else 0)
         if self.flushed < self.secured:
             for reading in self.tail.slice(self.flushed, self.secured):
                 self.pending[reading.stream] += 1
@@ -304,6 +352,23 @@ class Log:
         gaps = [next(follower.acked.gaps(start, self.next_id), None) for follower in self.followers.values()]
         end = min((gap[0] for gap in gaps if gap is not None), default=self.next_id)
         self._secure(end)
+        self.flushed = max(self.flushed, end)
+        self.tail.drop(end)
+
+    def keep_high(self, end: int) -> None:
+        """Forget the tail below `end`, where nothing is lacking but what is of high priority: keep that beside it.
+
+        It is written, and read back, as if it were on the card already.
+        """
+        followers = self.followers.values()
+        readings = [*self.kept, *self.tail.slice(max(self.flushed, self.tail.start), end)]
+        needed = [one for one in readings if any(follower.lacks(one) for follower in followers)]
+        self._take_off(self.kept)
+        self._secure(end)
+        for one in needed:
+            self.pending[one.stream] += 1
+            self.weight += weigh(one.values)
+        self.kept = needed
         self.flushed = max(self.flushed, end)
         self.tail.drop(end)
 
@@ -323,6 +388,21 @@ class Log:
         readings = self.tail.slice(self.secured, end)
         self.secured = end
         self._take_off(readings if self.has_card else [reading for reading in readings if reading is not None])
+
+    def _accounts_of(self, stream: str) -> list[Account]:
+        """Return the accounts of all who want this stream."""
+        accounts = [follower.account for follower in self.followers.values() if follower.wants(stream)]
+        self._accounts[stream] = accounts
+        return accounts
+
+    def _wanted_by(self, follower: Follower, readings: Sequence[Reading]) -> Sequence[Reading]:
+        """Return those that are for this uplink; the others need not be in its way any more."""
+        if follower.devices is None:
+            return readings
+        for reading in readings:
+            if not follower.wants(reading.stream):
+                follower.pass_over(reading.id)
+        return [reading for reading in readings if follower.wants(reading.stream)]
 
     def _take_off(self, readings: Sequence[Reading]) -> None:
         for reading in readings:
@@ -346,25 +426,13 @@ class Log:
         if not self.has_card:
             self.quarantine.gone.clear()
 
-    def _enter(self, uplink: str, readings: Sequence[Reading], reason: str, wall: Callable[[Reading], float]) -> None:
-        streams: dict[tuple[str, int], list[Reading]] = {}
-        for reading in readings:
-            streams.setdefault((reading.stream, reading.epoch), []).append(reading)
-        for (stream, epoch), lost in streams.items():
-            for part in _contiguous(lost):
-                first, last = part[0], part[-1]
-                self.ledger.enter(
-                    Loss(uplink, stream, epoch, first.seq, last.seq, wall(first), wall(last), len(part), reason)
-                )
-
-
-def _contiguous(readings: list[Reading]) -> Iterator[list[Reading]]:
-    """Split readings of one stream where their seq has a gap."""
-    part: list[Reading] = []
-    for reading in readings:
-        if part and reading.seq != part[-1].seq + 1:
-            yield part
-            part = []
-        part.append(reading)
-    if part:
-        yield part
+    def _enter(
+        self,
+        uplink: str,
+        readings: Sequence[Reading],
+        reason: str,
+        wall: Callable[[Reading], float],
+        level: int = 1,
+    ) -> None:
+        for loss in entries(uplink, readings, reason, wall, level):
+            self.ledger.enter(loss)

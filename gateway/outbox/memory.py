@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.outbox.bounds import Bounds
-from gateway.outbox.follower import Page
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Log
 from gateway.outbox.quarantine import Quarantined
+from gateway.outbox.shelf import Page
 from gateway.outbox.times import Times
 
 AT_ONCE = 1000

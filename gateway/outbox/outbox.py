@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -45,7 +45,9 @@ class Outbox:
     memory; 0 means on the card before it is sent. `max_count` bounds how many wait for one uplink, `max_size` the bytes
     on the card or in memory, `memory_limit` those in memory while the card fails, `max_age` the seconds that one may
     wait. `when_full` says what happens then: the oldest that no link has taken go into the ledger, or the newest, or
-    nothing more is taken in (OutboxFull). Use as `async with`; opening raises OutboxError.
+    nothing more is taken in (OutboxFull). Readings of the streams in `high` are sent first, are on the card at once,
+    and are kept the longest. `devices` names, for an uplink that does not want all, whose readings it wants. Use as
+    `async with`; opening raises OutboxError.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Outbox:
         memory_limit: int = 64 * 10**6,
         max_age: float | None = None,
         when_full: str = "drop-oldest",
+        high: Collection[str] = (),
+        devices: Mapping[str, Collection[str]] | None = None,
         clock: Clock | None = None,
         hold_unsynced: float = 0.0,
         logger: Any = None,
@@ -67,6 +71,8 @@ class Outbox:
         if when_full not in POLICIES:
             raise ValueError(f"when_full is {when_full!r}, and must be one of {', '.join(POLICIES)}")
         self._uplinks = list(uplinks)
+        self._high = frozenset(high)
+        self._devices = devices
         self._interval = commit_interval
         self._max_count = max_count
         self._max_size = max_size
@@ -78,7 +84,9 @@ class Outbox:
         self._timekeeper: Timekeeper | None = None
         self._logger = logger or structlog.get_logger()
         self._store = (
-            Store(path, max_size=max_size, keep_free=keep_free, uplinks=self._uplinks) if path is not None else None
+            Store(path, max_size=max_size, keep_free=keep_free, uplinks=self._uplinks, devices=devices)
+            if path is not None
+            else None
         )
         self._log: Log
         self._times: Times
@@ -88,6 +96,7 @@ class Outbox:
         """What opening it has entered into the ledger: after an unclean end, or where the file went back in time."""
         self._feeds: dict[str, Feed] = {}
         self._waking = False
+        self._hurried = False  # something of high priority was put in, and is to be on the card at once
         self._woke = 0.0  # seconds since boot
         self._rooms: dict[str, asyncio.Future[None]] = {}  # what the devices of these streams wait for
         self._pressing: asyncio.TimerHandle | None = None
@@ -129,7 +138,14 @@ class Outbox:
 
     def _build(self, state: State, epochs: Sequence[Epoch], offset: float) -> None:
         has_card = self._store is not None
-        self._log = Log(state, self._uplinks, durable_first=has_card and self._interval == 0, has_card=has_card)
+        self._log = Log(
+            state,
+            self._uplinks,
+            durable_first=has_card and self._interval == 0,
+            has_card=has_card,
+            high=self._high,
+            devices=self._devices,
+        )
         self._times = Times(self._clock, epochs, offset)
         self._bounds = Bounds(
             self._log,
@@ -183,10 +199,12 @@ class Outbox:
         Returns None, or something to wait for when this stream has too much in memory.
         """
         now = self._boot()
-        fits = not self._bounds.tight or self._bounds.admit(A_READING)
+        fits = not self._bounds.tight or self._bounds.admit(A_READING, high=stream in self._high)
         one = self._log.put(stream, values, now, time)
         if not fits:
             self._bounds.refuse(one)
+        if stream in self._high:
+            self._hurried = True
         if not self._waking:
             if now - self._woke > CALM:
                 self._woke = now
@@ -330,7 +348,11 @@ class Outbox:
             follower.tell()
             if not self._log.durable_first:
                 follower.on_ready()
-        self._keeper.schedule()
+        if self._hurried:
+            self._hurried = False
+            self._keeper.secure(_nothing)
+        else:
+            self._keeper.schedule()
 
     def _on_commit(self) -> None:
         if self._rooms:
@@ -378,3 +400,7 @@ class Outbox:
             if self._log.secured == secured:
                 self._keeper.begin()
             self._pressing = self._loop.call_later(PATIENCE, self._press, self._log.secured)
+
+
+def _nothing() -> None:
+    """Be told that something is on the card now."""

@@ -87,6 +87,18 @@ class Ranges:
         hi = bisect_left(self._starts, end)
         return sum(min(end, self._ends[at]) - max(start, self._starts[at]) for at in range(lo, hi))
 
+    def after(self, start: int) -> tuple[int, int]:
+        """Return the first part of a range that is not below `start`; (END, END) if there is none."""
+        at = bisect_right(self._ends, start)
+        return (max(start, self._starts[at]), self._ends[at]) if at < len(self._starts) else (END, END)
+
+    def common(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the parts of [start, end) that are in, in order."""
+        lo = bisect_right(self._ends, start)
+        hi = bisect_left(self._starts, end)
+        for a, b in zip(self._starts[lo:hi], self._ends[lo:hi], strict=True):
+            yield max(start, a), min(end, b)
+
     def gaps(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of [start, end) that are not in, in order."""
         lo = bisect_right(self._ends, start)

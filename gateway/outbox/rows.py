@@ -24,6 +24,8 @@ RUN = "id, boot_id, clock_offset, started, interval, streams, ended, crc, synced
 OLDER = 7
 """Columns of a run that its checksum was over before it knew whether the clock was set."""
 LOSS = "uplink, stream, epoch, first_seq, last_seq, first_time, last_time, count, reason"
+NEWEST = 8
+"""Rows of a kind that a loss may be the continuation of."""
 
 
 class DamagedRow(ValueError):
@@ -112,32 +114,42 @@ def streams_of(db: sqlite3.Connection, run: Run) -> dict[str, int]:
 
 def write_claims(db: sqlite3.Connection, claims: Iterable[tuple[str, Claim]]) -> None:
     """Write what the uplinks have and have not."""
-    rows = [(name, _json(one.acked), _json(one.released), _json(one.session)) for name, one in claims]
+    rows = [
+        (
+            name,
+            _json(one.acked),
+            _json(one.released),
+            _json(one.session),
+            None if one.devices is None else _json(one.devices),
+        )
+        for name, one in claims
+    ]
     db.executemany(
-        "INSERT INTO uplink (name, acked, released, session, crc) VALUES (?, ?, ?, ?, ?) ON CONFLICT(name) DO UPDATE "
-        "SET acked = excluded.acked, released = excluded.released, session = excluded.session, crc = excluded.crc",
-        [(*row, _sum(row)) for row in rows],
+        "INSERT INTO uplink (name, acked, released, session, crc, devices) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT(name) DO UPDATE SET acked = excluded.acked, released = excluded.released, "
+        "session = excluded.session, crc = excluded.crc, devices = excluded.devices",
+        [(*row[:4], _claim_sum(*row), row[4]) for row in rows],
     )
 
 
 def read_claim(row: Sequence[Any]) -> tuple[str, Claim]:
     """Return (uplink, claim) of a row, with the columns of this version or of an earlier one. Raises DamagedRow."""
-    later: list[Any] = ["[]", "{}", None]
-    name, acked, released, session, crc = [*row, *later[len(row) - 2 :]]
+    later: list[Any] = ["[]", "{}", None, None]
+    name, acked, released, session, crc, devices = [*row, *later[len(row) - 2 :]]
     try:
-        if crc is not None and crc != _sum((name, acked, released, session)):
+        if crc is not None and crc != _claim_sum(name, acked, released, session, devices):
             raise DamagedRow(f"uplink {name}")
-        claim = Claim(_ranges(acked), _ranges(released), orjson.loads(session))
+        claim = Claim(_ranges(acked), _ranges(released), orjson.loads(session), devices and orjson.loads(devices))
     except (ValueError, TypeError) as error:
         raise DamagedRow(f"uplink {name}: {error}") from error
-    if not isinstance(claim.session, dict):
+    if not isinstance(claim.session, dict) or not isinstance(claim.devices, list | None):
         raise DamagedRow(f"uplink {name}: its session")
     return name, claim
 
 
 def claims(db: sqlite3.Connection) -> dict[str, Claim]:
     """Return what the card knows of each uplink. Raises DamagedRow."""
-    return dict(map(read_claim, db.execute("SELECT name, acked, released, session, crc FROM uplink")))
+    return dict(map(read_claim, db.execute("SELECT name, acked, released, session, crc, devices FROM uplink")))
 
 
 def known_end(db: sqlite3.Connection) -> int:
@@ -147,32 +159,29 @@ def known_end(db: sqlite3.Connection) -> int:
 
 
 def enter(db: sqlite3.Connection, loss: Loss) -> None:
-    """Add to the ledger; a loss that continues the last one of its kind makes that row longer."""
-    row = db.execute(
-        "SELECT id FROM ledger WHERE uplink = ? AND stream = ? AND epoch = ? AND reason = ? AND last_seq = ? "
-        "ORDER BY id DESC LIMIT 1",
-        (loss.uplink, loss.stream, loss.epoch, loss.reason, loss.first_seq - 1),
-    ).fetchone()
-    if row is not None:
-        db.execute(
-            "UPDATE ledger SET last_seq = ?, last_time = ?, count = count + ? WHERE id = ?",
-            (loss.last_seq, loss.last_time, loss.count, row[0]),
-        )
-        return
-    db.execute(
-        f"INSERT INTO ledger ({LOSS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
-        (
-            loss.uplink,
-            loss.stream,
-            loss.epoch,
-            loss.first_seq,
-            loss.last_seq,
-            loss.first_time,
-            loss.last_time,
-            loss.count,
-            loss.reason,
-        ),
+    """Add to the ledger; a loss that continues one of the last of its kind makes that row longer."""
+    rows = db.execute(
+        f"SELECT id, {LOSS} FROM ledger WHERE uplink = ? AND stream = ? AND epoch = ? AND reason = ? "  # noqa: S608 (constants)
+        f"ORDER BY id DESC LIMIT {NEWEST}",
+        loss.kind,
     )
+    for number, *fields in rows:
+        before = Loss(*fields)
+        if before.goes_on(loss):
+            _insert(db, before.plus(loss), number)
+            return
+    _insert(db, loss, None)
+
+
+def _insert(db: sqlite3.Connection, loss: Loss, number: int | None) -> None:
+    values = [getattr(loss, name) for name in LOSS.split(", ")]
+    db.execute(f"INSERT OR REPLACE INTO ledger (id, {LOSS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (number, *values))  # noqa: S608 (a constant)
+
+
+def _claim_sum(name: str, acked: str, released: str, session: str, devices: str | None) -> int:
+    """Return the checksum of a claim; of one on all devices it is what earlier versions wrote."""
+    fields = (name, acked, released, session)
+    return _sum(fields if devices is None else (*fields, devices))
 
 
 def _floats(fields: Iterable[Any]) -> list[Any]:

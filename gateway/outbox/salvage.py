@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeGuard
@@ -136,7 +136,7 @@ class _Reader:
         if len(shape) == 5 and shape[:3] == (str, int, str) and shape[4] is bytes and _is_number(columns[3]):
             decode(columns[4])
             self._aside.setdefault((columns[0], columns[1]), columns)
-        elif shape[:1] == (str,) and len(shape) in (2, 4, 5) and set(shape[:4]) == {str}:
+        elif shape[:1] == (str,) and len(shape) in (2, 4, 5, 6) and set(shape[:4]) == {str}:
             self._take_claim(*read_claim(columns))
         elif len(shape) in (4, 8, 11) and shape[:2] == (NoneType, str) and _is_number(columns[2]):
             run = Run.read((row_id, *columns[1:]))
@@ -164,7 +164,7 @@ class _Reader:
         """What was acknowledged only grows: all that any version says is true, and the fullest is the newest."""
         other = self._claims.get(name, claim)
         newest = max(other, claim, key=_size)
-        self._claims[name] = Claim(list(Ranges([*other.acked, *claim.acked])), newest.released, newest.session)
+        self._claims[name] = replace(newest, acked=list(Ranges([*other.acked, *claim.acked])))
 
     def _take_loss(self, row_id: int, loss: Loss) -> None:
         numbers = (loss.first_time, loss.last_time, loss.count)
@@ -196,7 +196,7 @@ class _Reader:
             losses += [Loss(name, "?", epoch, 0, 0, 0.0, 0.0, count, "disk-error") for epoch, count in numbers]
             known = claim or Claim([], [], {})
             acked = list(Ranges([*known.acked, *stored.gaps(0, end)]))
-            write_claims(db, [(name, Claim(acked, known.released, known.session))])
+            write_claims(db, [(name, replace(known, acked=acked))])
         for loss in losses:
             enter(db, loss)
         for _, run in sorted(self._runs.items()):

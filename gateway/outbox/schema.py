@@ -73,6 +73,12 @@ def m004_priorities(db: Database) -> None:
 
 
 @migrations()
+def m005_choices(db: Database) -> None:
+    """Add of which devices an uplink wants the readings: a JSON list, or NULL for all."""
+    db.table("uplink").add_column("devices", str)
+
+
+@migrations()
 def m006_clock(db: Database) -> None:
     """Add what bounds the time of a run whose clock was never set."""
     db.table("epoch").add_column("synced", int)  # 1: it was set, 0: it was wrong, NULL: nobody has said

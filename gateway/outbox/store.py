@@ -6,7 +6,7 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from gateway.outbox.aside import finish
 from gateway.outbox.block import cut, encode
 from gateway.outbox.boots import Epoch
 from gateway.outbox.errors import OutboxError
-from gateway.outbox.follower import Claim, Page
+from gateway.outbox.follower import Claim, choice
 from gateway.outbox.ledger import Loss
 from gateway.outbox.lock import lock
 from gateway.outbox.log import Commit, State
@@ -32,11 +32,12 @@ from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
 from gateway.outbox.rows import LAG, Run, block_sum, enter, is_told, known_end, write_claims
 from gateway.outbox.salvage import salvage
+from gateway.outbox.shelf import Page
 from gateway.outbox.standby import APART, is_fault, look
 from gateway.outbox.starting import Begun, begin, survey
+from gateway.outbox.thin import Choice, Terraces, Thinned, choose, rewrite
 from gateway.outbox.times import Correction
 from gateway.outbox.wear import CHECKPOINT, PAGE_SIZE, Meter, log_length
-from gateway.reading import Reading
 
 ATTEMPTS = 4
 """How often the file is opened, at most: a card that does not give it back is asked again before it is put aside."""
@@ -57,6 +58,7 @@ class Written:
     max_size: int
     spare: int = 0  # pages that nothing is in, if they are most of the file: else others had to be moved for them
     is_long: bool = False  # the log should be written back
+    thinned: Thinned | None = None
 
     @property
     def reason(self) -> str:
@@ -67,18 +69,31 @@ class Written:
 class Store:
     """The outbox's database. `open` first; every method may raise sqlite3.Error, and then has changed nothing."""
 
-    def __init__(self, path: Path, *, max_size: int, keep_free: int, uplinks: Sequence[str] = ()) -> None:
-        """`uplinks` are the names in the config: those for whom a loss of all knowledge of them would be a loss."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_size: int,
+        keep_free: int,
+        uplinks: Sequence[str] = (),
+        devices: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """`uplinks` are the names in the config: those for whom a loss of all knowledge of them would be a loss.
+
+        `devices`: of which devices one of them wants the readings, where not of all.
+        """
         self.path = path
         self._mark_path = path.with_name(path.name + ".mark")
         self._max_size = max_size
         self._keep_free = keep_free
         self._uplinks = uplinks
+        self._devices = devices
         self.meter = Meter()
         # The log is at most about as long as this, in pages, or a sixteenth of a small max_size.
         self._checkpoint = max(32, min(CHECKPOINT, max_size // 16 // PAGE_SIZE))
         self._lag = 0  # blocks that tell what the row of this run does not
         self._blocks = 0
+        self._terraces = Terraces()
         self._lock = -1
         self._run: Run
         self._standby: Begun | None = None  # what the card does not know yet
@@ -107,8 +122,11 @@ class Store:
         self._run = begun.run
         self._place = identify(self.path)
         self._blocks = begun.state.blocks = self._db.execute("SELECT count(*) FROM block").fetchone()[0]
-        acked = {name: Ranges(claim.acked) for name, claim in begun.state.claims.items()}
-        begun.state.waiting = {name: contents.waiting(self._db, ranges) for name, ranges in acked.items()}
+        for name, claim in begun.state.claims.items():
+            now_wanted = choice(claim, name, self._devices) if name in self._uplinks else claim
+            begun.state.claims[name] = now_wanted
+            begun.state.waiting[name] = contents.waiting(self._db, Ranges(claim.acked), now_wanted.devices)
+        begun.state.high = contents.high(self._db)
         self._written = self._measure()
         return begun.state, begun.epochs
 
@@ -228,18 +246,19 @@ class Store:
             if self._standby is not None:
                 self._revive(self._standby)
             check(self.path, self._place)
-            self._transact(commit, clock)
+            thinned = self._transact(commit, clock)
         with suppress(sqlite3.Error, ValueError, OSError):  # it is done: what fails now is met by the next one
             if time.monotonic() > self._marked + MARKING:
                 self._mark_now(Mark(self._run.id, self._run.id, known_end(self._db)))
             self._written = self._measure()
-        return self._written
+        return self._written if thinned is None else replace(self._written, blocks=self._blocks, thinned=thinned)
 
-    def _transact(self, commit: Commit, clock: Correction | None) -> None:
+    def _transact(self, commit: Commit, clock: Correction | None) -> Thinned | None:
         db = self._db
         if db.in_transaction:  # one that could not even be rolled back
             db.execute("ROLLBACK")
-        blocks = [(part[0].id, part[-1].id, len(part), encode(part)) for part in cut(commit.readings)]
+        parts = list(cut(commit.readings, commit.high))
+        blocks = [(part[0].id, part[-1].id, len(part), encode(part)) for part, _ in parts]
         run = self._run
         if commit.streams:
             run = run._replace(streams=_json({**orjson.loads(run.streams), **commit.streams}))
@@ -249,8 +268,12 @@ class Store:
             run = run._replace(**clock._asdict())
         db.execute("BEGIN IMMEDIATE")
         try:
-            rows = [(*block[:3], block_sum(*block), block[3]) for block in blocks]
-            db.executemany("INSERT INTO block (first_id, last_id, count, crc, data) VALUES (?, ?, ?, ?, ?)", rows)
+            rows = [
+                (*block[:3], block_sum(*block), block[3], is_high)
+                for block, (_, is_high) in zip(blocks, parts, strict=True)
+            ]
+            columns = "first_id, last_id, count, crc, data, priority"
+            db.executemany(f"INSERT INTO block ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 (a constant)
             deleted = db.execute("DELETE FROM block WHERE first_id < ? AND last_id < ?", (commit.floor, commit.floor))
             deleted_blocks = deleted.rowcount
             write_claims(db, commit.claims.items())
@@ -261,8 +284,9 @@ class Store:
                 [(one.uplink, one.reading.id, one.reason, one.time, encode([one.reading])) for one in commit.aside],
             )
             db.executemany("DELETE FROM quarantine WHERE uplink = ? AND id = ?", commit.gone)
+            thinned = None if commit.thinning is None else rewrite(db, commit.thinning)
             lag = self._lag + len(blocks)
-            if deleted_blocks or lag > LAG or not is_told(self._run, run, commit.readings):
+            if deleted_blocks or thinned or lag > LAG or not is_told(self._run, run, commit.readings):
                 lag = 0
                 run.write(db)
             db.execute("COMMIT")
@@ -272,7 +296,11 @@ class Store:
             raise
         self._run, self._lag = run, lag
         self._blocks += len(blocks) - deleted_blocks
+        if commit.thinning is not None and thinned is not None:
+            self._blocks -= thinned.blocks
+            self._terraces.put_all(commit.thinning.choice.seen)
         self.meter.readings += len(commit.readings)
+        return thinned
 
     def checkpoint(self, least: int | None = None) -> None:
         """Write the log back into the file, if it is long enough: `least` pages.
@@ -311,6 +339,7 @@ class Store:
         self._place = identify(self.path)
         spans = [(first, last + 1) for first, last in db.execute("SELECT first_id, last_id FROM block")]
         self._blocks = len(spans)
+        self._terraces = Terraces()
         self._mark_now(Mark(self._run.id, self._run.id, known_end(db)))
         return spans
 
@@ -322,9 +351,22 @@ class Store:
         """Return (first, last) id of the block that has id `start`, or of the next; what is in it is not read."""
         return contents.block_at(self._db, start, upto)
 
-    def oldest(self, size: int, spared: Iterable[tuple[int, int]] = ()) -> list[Reading]:
-        """Return the readings of the oldest blocks. See `contents.oldest`."""
-        return contents.oldest(self._db, size, spared)
+    def oldest(
+        self, size: int, spared: Iterable[tuple[int, int]] = (), *, high: bool | None = None
+    ) -> list[contents.Piece]:
+        """Return the oldest blocks. See `contents.oldest`."""
+        return contents.oldest(self._db, size, spared, high=high)
+
+    def newest(self, spared: Iterable[tuple[int, int]]) -> list[contents.Piece]:
+        """Return the newest block. See `contents.newest`."""
+        return contents.newest(self._db, spared)
+
+    def choose(self, spared: Iterable[tuple[int, int]], below: int, size: int) -> Choice:
+        """Choose what is to be thinned next. See `thin.choose`."""
+        choice = choose(self._db, self._terraces, spared, below, size)
+        if not choice.groups:
+            self._terraces.put_all(choice.seen)
+        return choice
 
     def quarantined(self) -> list[Quarantined]:
         """Return what is set aside, oldest first. What is damaged is left out."""

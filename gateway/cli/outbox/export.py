@@ -24,7 +24,7 @@ def run(place: Place, uplink: str | None, form: str, output: Path | None) -> Non
     """Write them out; `output` None is standard output."""
     with Inspection(place.path) as card:
         if uplink is not None:
-            card.acknowledged(uplink)  # it is known, or no file is made
+            card.claim(uplink)  # it is known, or no file is made
         with _opened(output) as file, _progress(card.stored().readings, hidden=output is None) as advance:
             write = _jsonl(file) if form == "jsonl" else _csv(file)
             for count, seen in enumerate(card.readings(uplink), 1):

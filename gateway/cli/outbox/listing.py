@@ -19,7 +19,7 @@ def readings(place: Place, uplink: str | None, count: int, *, as_json: bool) -> 
     """Show the next readings."""
     with Inspection(place.path) as card:
         if uplink is not None:
-            card.acknowledged(uplink)  # it is known, or this ends here
+            card.claim(uplink)  # it is known, or this ends here
         found = list(islice(card.readings(uplink), count))
     if as_json:
         _print_lines(as_dict(seen) for seen in found)
