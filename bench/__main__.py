@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 
+from bench.backlog import ORDERS, catch_up
 from bench.client import measure_client
 from bench.measure import Lost, calm, drain_gateway, drain_mosquitto_pub, full_speed
 from bench.report import Goal, rounds, speeds, table
@@ -64,7 +65,31 @@ def measure_drain(args: argparse.Namespace) -> list[Goal]:
     return [Goal("drain, of mosquitto_pub's rate: at least 1.0", ratio, ratio >= 1.0)]
 
 
-MEASUREMENTS = {"full": measure_full_speed, "calm": measure_calm, "drain": measure_drain, "client": measure_client}
+def measure_backlog(args: argparse.Namespace) -> list[Goal]:
+    """Measure live readings beside a backlog of a day, and what they cost it."""
+    found = rounds(args.rounds, {order: (lambda order=order: catch_up(order, args.day, args.rate)) for order in ORDERS})
+    rows = [
+        [order, f"{rate:,.0f}", f"{p50:,.1f}", f"{p99:,.1f}", f"{cpu:.2f}"]
+        for order, (rate, p50, p99, cpu) in found.items()
+    ]
+    heads = ["order", "backlog readings/s", "live latency p50 ms", "p99 ms", "CPU s per 100,000"]
+    table(f"Catching up: {args.day:,} readings in the outbox, and {args.rate:g} live ones a second", heads, rows)
+    live, strict = (found[order] for order in ORDERS)
+    return [
+        Goal("live latency p99 beside a backlog in ms: at most 1000", live[2], live[2] <= 1000),
+        Goal(
+            "drain of the backlog, of strict order's: at least 0.95", live[0] / strict[0], live[0] >= 0.95 * strict[0]
+        ),
+    ]
+
+
+MEASUREMENTS = {
+    "full": measure_full_speed,
+    "calm": measure_calm,
+    "drain": measure_drain,
+    "client": measure_client,
+    "backlog": measure_backlog,
+}
 
 
 def arguments() -> argparse.Namespace:
@@ -80,6 +105,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=100.0, help="readings a second on the calm line (default 100)")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the calm line lasts (default 20)")
     parser.add_argument("--backlog", type=int, default=200_000, help="readings in the backlog (default 200000)")
+    parser.add_argument("--day", type=int, default=864_000, help="readings to catch up with (default 864000)")
     args = parser.parse_args()
     if wrong := set(args.what) - set(MEASUREMENTS):
         parser.error(f"nothing is called {', '.join(wrong)}; choose from {', '.join(MEASUREMENTS)}")

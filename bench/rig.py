@@ -116,9 +116,12 @@ class Broker(Child):
 class Counter(Child):
     """The subscriber, ready when the block is entered."""
 
-    def __init__(self, port: int, count: int, pause: float) -> None:
-        """Count `count` readings at the broker on `port`, with `pause` seconds after each read."""
-        command = (sys.executable, "-m", "bench.subscriber", str(port), str(count), str(pause))
+    def __init__(self, port: int, count: int, pause: float, live: int = 0) -> None:
+        """Count `count` readings at the broker on `port`, with `pause` seconds after each read.
+
+        Those numbered from `live` on are live ones beside a backlog.
+        """
+        command = (sys.executable, "-m", "bench.subscriber", str(port), str(count), str(pause), str(live))
         super().__init__(*command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:
@@ -161,12 +164,12 @@ class Tty:
         writer.start()
         return writer
 
-    def trickle(self, count: int, rate: float) -> None:
+    def trickle(self, count: int, rate: float, first: int = 0) -> None:
         """Write `count` readings, `rate` a second, each with the monotonic time at which it is written."""
         start = time.monotonic()
         for n in range(count):
             time.sleep(max(0.0, start + n / rate - time.monotonic()))
-            os.write(self.near, reading(n))
+            os.write(self.near, reading(first + n))
 
 
 def reading(n: int) -> bytes:

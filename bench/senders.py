@@ -25,7 +25,7 @@ path = "{folder}/outbox.db"
 brokers = ["mqtt://127.0.0.1:{port}"]
 reconnect_min = "100ms"
 reconnect_max = "200ms"
-
+{more}
 [devices.line]
 adapter = "serial-text"
 port = "{tty}"
@@ -35,12 +35,15 @@ format = "json"
 
 
 @contextmanager
-def gateway(folder: Path, line: Tty, port: int) -> Iterator[Notified]:
-    """Run the gateway, at its defaults, from `line` to the broker on `port`; ready when it has opened the line."""
+def gateway(folder: Path, line: Tty, port: int, more: str = "") -> Iterator[Notified]:
+    """Run the gateway, at its defaults, from `line` to the broker on `port`; ready when it has opened the line.
+
+    `more` is added to the uplink's table.
+    """
     for old in folder.glob("outbox.db*"):
         old.unlink()
     config = folder / "gateway.toml"
-    config.write_text(CONFIG.format(folder=folder, port=port, tty=line.path))
+    config.write_text(CONFIG.format(folder=folder, port=port, tty=line.path, more=more))
     with Notified(folder, sys.executable, "-m", "gateway", "run", "-c", str(config)) as child:
         while child.figures(20)["devices"]["line"]["state"] != "online":
             pass

@@ -1,10 +1,12 @@
-"""The counter at the far end: `python -m bench.subscriber PORT COUNT PAUSE`.
+"""The counter at the far end: `python -m bench.subscriber PORT COUNT PAUSE LIVE`.
 
 It says "ready" when it is subscribed, and in the end what arrived and when. It must never be the bottleneck: it keeps
 the bytes as they come from a raw socket, with the time of each read, and takes them apart only when everything is
 there. At full speed it pauses after each read, so that it is not woken for each message and takes no core away from
 those that are measured. It subscribes at QoS 0, so that it has nothing to answer; that the messages are published at
 QoS 1 is a matter between their sender and the broker.
+
+Readings numbered from LIVE on are live ones: latency is theirs, and first and last are of the others, if there are any.
 """
 
 from __future__ import annotations
@@ -64,37 +66,41 @@ def collect(link: socket.socket, count: int, pause: float) -> list[tuple[int, by
     return chunks
 
 
-def take_apart(chunks: list[tuple[int, bytes]]) -> dict[str, object]:
+def take_apart(chunks: list[tuple[int, bytes]], live: int) -> dict[str, object]:
     """Say how many readings arrived, how many different ones, when the first and the last came, and the latency."""
     stream = b"".join(chunk for _, chunk in chunks)
     ends, end = [], 0
     for at, chunk in chunks:
         end += len(chunk)
         ends.append((end, at))
-    times, latencies, seen, place = [], [], set(), 0
+    times, latencies, seen, place, arrived = [], [], set(), 0, 0
     for match in READING.finditer(stream):
         while ends[place][0] < match.end():
             place += 1
-        times.append(ends[place][1])
-        latencies.append(ends[place][1] - int(match[2]))
-        seen.add(int(match[1]))
+        number = int(match[1])
+        if number < live or not live:
+            times.append(ends[place][1])
+        if number >= live:
+            latencies.append(ends[place][1] - int(match[2]))
+        arrived += 1
+        seen.add(number)
     latencies.sort()
     return {
-        "arrived": len(times),
+        "arrived": arrived,
         "unique": len(seen),
         "first": times[0] / 1e9 if times else 0.0,
         "last": times[-1] / 1e9 if times else 0.0,
-        "p50": latencies[len(latencies) // 2] / 1e6 if times else 0.0,
-        "p99": latencies[len(latencies) * 99 // 100] / 1e6 if times else 0.0,
+        "p50": latencies[len(latencies) // 2] / 1e6 if latencies else 0.0,
+        "p99": latencies[len(latencies) * 99 // 100] / 1e6 if latencies else 0.0,
     }
 
 
 def main() -> None:
     """Count until everything has arrived, and print the result as one line of JSON."""
-    port, count, pause = sys.argv[1:]
+    port, count, pause, live = sys.argv[1:]
     link = subscribe(int(port))
     print("ready", flush=True)
-    print(json.dumps(take_apart(collect(link, int(count), float(pause)))), flush=True)
+    print(json.dumps(take_apart(collect(link, int(count), float(pause)), int(live))), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from gateway.formats import FORMATS
 from gateway.outbox import Feed, Loss, Outbox
 from gateway.reading import LEDGER, Doubt, Reading, Value
 from gateway.uplink import Readings
+from gateway.uplink.bundles import Entry
 from gateway.uplink.observer import Nobody
 from gateway.uplink.route import Batch
 
@@ -28,8 +29,8 @@ AGAIN = 100
 RUNS = 10
 """Runs back in which an entry that was lost since is remembered to have been lost."""
 
-Kind = tuple[str, str, int, str, bool]
-"""What losses have in common that are told as one; the last is whether it is known how many they were."""
+Kind = tuple[str, str, int, str, bool, bool]
+"""What losses have in common that are told as one; the last: whether it is known how many they were, and only that."""
 Key = tuple[Kind, int]
 """A loss from its beginning: its kind and its first seq."""
 
@@ -159,7 +160,7 @@ class WithLedger:
     uplink: str
     ledger: str  # the topic
 
-    def batches(self, entries: Sequence[Reading], feed: Feed) -> list[Batch]:
+    def batches(self, entries: Sequence[Entry], feed: Feed) -> list[Batch]:
         """Render. See `Route.batches`."""
         if not any(entry.stream == LEDGER for entry in entries):
             return self.readings.batches(entries, feed)
@@ -179,12 +180,12 @@ class WithLedger:
 
 
 def _kind(loss: Loss) -> Kind:
-    return (*loss.kind, loss.count > 0)
+    return (*loss.kind, loss.count > 0, loss.is_sparse)
 
 
 def _goes_on(before: Loss, loss: Loss) -> bool:
     """Say whether one loss is the continuation of another of its kind; those that nobody can name are one."""
-    return loss.first_seq in (0, before.last_seq + 1)
+    return loss.first_seq == 0 or before.goes_on(loss)
 
 
 def _values(loss: Loss) -> dict[str, Value]:

@@ -2,7 +2,8 @@
 
 from gateway.uplink.broker import Broker, BrokerState, Credentials
 from gateway.uplink.observer import Observer
+from gateway.uplink.pace import Pace
 from gateway.uplink.route import Publications, Readings
 from gateway.uplink.uplink import Uplink
 
-__all__ = ["Broker", "BrokerState", "Credentials", "Observer", "Publications", "Readings", "Uplink"]
+__all__ = ["Broker", "BrokerState", "Credentials", "Observer", "Pace", "Publications", "Readings", "Uplink"]

@@ -108,7 +108,8 @@ class Catchup:
             self._refused_since = now
         self._window = max(1, int(self._window * SHRINK)) if not self._refusals else 1
         self._doubling = False
-        self._until = now + PAUSE * 2**self._refusals
+        left = self._refused_since + self._patience - now
+        self._until = now + min(PAUSE * 2**self._refusals, max(PAUSE, left))
         self._wary_until = self._until + WARY
         self.wary = True
         self._refusals += 1

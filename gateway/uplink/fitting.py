@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from gateway.mqtt import Connection, Properties
-from gateway.outbox import Feed
 from gateway.reading import Publication
-from gateway.uplink.pace import Pace
 from gateway.uplink.profiles import Profile, effective, judge
 from gateway.uplink.route import Batch
+
+_SIZES = ("payload", "packet")  # how the reason begins that something is too large for
 
 
 class Fitting:
@@ -20,19 +20,20 @@ class Fitting:
         self,
         profile: Profile,
         connection: Connection,
-        feed: Feed,
+        set_aside: Callable[[int, str], None],
         *,
         say: Callable[[str], None],
         on_downgraded: Callable[[], None],
     ) -> None:
-        """`say` is told what is not sent, or with less than was asked; `on_downgraded` is called for the latter."""
+        """`set_aside` gets the token of what can never be sent, and why, beginning with the ledger's word.
+
+        `say` is told what is not sent, or with less than was asked; `on_downgraded` is called for the latter.
+        """
         self._profile = effective(profile, connection.limits)
         self._connection = connection
-        self._feed = feed
+        self._set_aside = set_aside
         self._say = say
         self._on_downgraded = on_downgraded
-        rated = profile.messages_per_second is not None or profile.bytes_per_second is not None
-        self.pace = Pace(profile.messages_per_second, profile.bytes_per_second) if rated else None
 
     def announcement(self, publication: Publication) -> Batch | None:
         """Return what can be sent of a message that no outbox holds, such as a status; None, said once, if it never."""
@@ -42,6 +43,14 @@ class Fitting:
             self._say(f"{topic} is not published: {verdict.refused}")
             return None
         return Batch([], verdict.qos, verdict.retain, cast("Properties | None", properties))
+
+    def too_big(self, batch: Batch) -> bool:
+        """Say whether this batch of one message is larger than what the broker takes."""
+        ((topic, payload, _),) = batch.messages
+        if not self._connection.fits(topic, payload, batch.properties):
+            return True
+        verdict = judge(self._profile, topic, len(payload), batch.qos, batch.retain)
+        return verdict.refused is not None and verdict.refused.startswith(_SIZES)
 
     def fit(self, batch: Batch) -> Sequence[Batch]:
         """Return what can be sent of a batch, in order; what never can is in quarantine."""
@@ -53,8 +62,8 @@ class Fitting:
             verdict = judge(self._profile, topic, len(payload), batch.qos, batch.retain)
             if verdict.refused is not None:
                 self._say(f"a message is set aside: {verdict.refused}")
-                word = "too-big" if verdict.refused.startswith(("payload", "packet")) else "rejected"
-                self._feed.quarantine([token], f"{word}: {verdict.refused}")
+                word = "too-big" if verdict.refused.startswith(_SIZES) else "rejected"
+                self._set_aside(token, f"{word}: {verdict.refused}")
                 continue
             if verdict.downgraded is not None:
                 self._on_downgraded()

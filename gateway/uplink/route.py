@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple, Protocol, cast
 
 from gateway.formats import Format
+from gateway.formats.packing import Packing
 from gateway.mqtt import Properties
 from gateway.outbox import Feed
+from gateway.outbox.times import Moment
 from gateway.reading import Publication, Reading
+from gateway.uplink.bundles import Bundle, Entry
 
 HISTORICAL = 5.0
 """Seconds after which a reading that is only now sent is called historical."""
+BACKLOG = 1.0
+"""The same, of a reading that is sent beside live ones, after them."""
 
 
 class Batch(NamedTuple):
@@ -27,29 +33,42 @@ class Batch(NamedTuple):
 class Route(Protocol):
     """What turns entries of the outbox into messages."""
 
-    def batches(self, entries: Sequence[Reading], feed: Feed) -> list[Batch]:
+    def batches(self, entries: Sequence[Entry], feed: Feed) -> list[Batch]:
         """Return the messages of these entries, in order; the token of each is its entry's id."""
 
 
 @dataclass(slots=True)
 class Readings:
-    """Every reading in one format, at one QoS, to the topic of its stream."""
+    """Every reading in one format, at one QoS, to the topic of its stream; bundles, and all else, as `packing` says."""
 
     topic: Callable[[str], str]  # stream -> topic
     format: Format
     qos: int
+    packing: Packing | None = None
     _topics: dict[str, bytes] = field(default_factory=dict)
 
-    def batches(self, entries: Sequence[Reading], feed: Feed) -> list[Batch]:
+    def batches(self, entries: Sequence[Entry], feed: Feed) -> list[Batch]:
         """Render. See `Route.batches`."""
+        if self.packing is not None:
+            content = cast("Properties", self.packing.content)
+            packed = [self._packed(entry, feed, self.packing) for entry in entries]
+            return [Batch(packed, self.qos, properties=content)]
         render, topics = self.format, self._topics
+        readings = cast("Sequence[Reading]", entries)  # there are bundles only where there is a packing
         messages = []
-        for reading, (ts, historical, doubt) in zip(entries, feed.moments(entries, HISTORICAL), strict=True):
+        for reading, (ts, historical, doubt) in zip(readings, _moments(readings, feed), strict=True):
             topic = topics.get(reading.stream)
             if topic is None:
                 topic = topics[reading.stream] = self.topic(reading.stream).encode()
             messages.append((topic, render(reading, ts, historical, doubt), reading.id))
         return [Batch(messages, self.qos)]
+
+    def _packed(self, entry: Entry, feed: Feed, packing: Packing) -> tuple[bytes, bytes, int]:
+        readings = entry.readings if isinstance(entry, Bundle) else [entry]
+        payloads = [
+            self.format(reading, *moment) for reading, moment in zip(readings, _moments(readings, feed), strict=True)
+        ]
+        return self.topic(entry.stream).encode(), packing.pack(payloads), entry.id
 
 
 class Publications:
@@ -59,12 +78,12 @@ class Publications:
     nothing is left, the message goes into the ledger (MQTT 5, section 3.3.2.3.3, asks the same of a broker).
     """
 
-    def batches(self, entries: Sequence[Reading], feed: Feed) -> list[Batch]:
+    def batches(self, entries: Sequence[Entry], feed: Feed) -> list[Batch]:
         """Put what has QoS, retain and properties in common together. See `Route.batches`."""
         batches: list[Batch] = []
         kind: tuple[object, ...] | None = None
         messages: list[tuple[bytes, bytes, int]] = []
-        for entry in entries:
+        for entry in cast("Sequence[Reading]", entries):  # never bundled
             publication = entry.values
             assert isinstance(publication, Publication)  # noqa: S101 - a client's outbox holds nothing else
             topic, payload, qos, retain, properties = publication
@@ -81,3 +100,16 @@ class Publications:
                 batches.append(Batch(messages, qos, retain, cast("Properties | None", properties)))
             messages.append((topic.encode(), payload, entry.id))
         return batches
+
+
+def _moments(readings: Sequence[Reading], feed: Feed) -> Iterable[Moment]:
+    """Return when each was measured, and whether that was long ago: sooner so for what comes from a backlog."""
+    frontier = feed.frontier
+    if readings[0].id >= frontier and readings[-1].id >= frontier:  # what is urgent is the first, a backlog the last
+        return feed.moments(readings, HISTORICAL)
+    return _by_age(readings, feed, frontier)
+
+
+def _by_age(readings: Sequence[Reading], feed: Feed, frontier: int) -> Iterator[Moment]:
+    for live, some in groupby(readings, key=lambda reading: reading.id >= frontier):
+        yield from feed.moments(list(some), HISTORICAL if live else BACKLOG)

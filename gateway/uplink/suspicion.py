@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 ELSEWHERE = frozenset({0x89, 0x8B, 0x8D, 0x8E, 0x96, 0x97, 0x98, 0x9C, 0x9D, 0x9F, 0xA0})
 """Codes of DISCONNECT that speak of the broker, or of this client, and of no message."""
@@ -45,6 +45,11 @@ class Suspicion:
         return self._losses > 1
 
     @property
+    def newest(self) -> int:
+        """The highest suspect."""
+        return max(self._suspects, default=0)
+
+    @property
     def calm(self) -> float:
         """For how many seconds the next link has to hold before anything goes out."""
         return self._calm if self.hardened else 0.0
@@ -61,10 +66,14 @@ class Suspicion:
             return
         taken = list(ids)
         self._grown += len(taken)
-        newest = max(self._suspects)
         self._suspects.difference_update(taken)
-        # Oldest first: a suspect that is older than what was taken has found another end.
-        if not self._suspects or max(taken, default=0) > newest:
+        if not self._suspects:
+            self.acquit()
+
+    def forget(self, waits: Callable[[int], bool]) -> None:
+        """Suspect nothing any more that does not wait to be delivered: it has found another end."""
+        self._suspects = {one for one in self._suspects if waits(one)}
+        if not self._suspects:
             self.acquit()
 
     def unreachable(self, broker: int) -> None:

@@ -17,7 +17,9 @@ from gateway.uplink.broker import Broker, BrokerState, State
 from gateway.uplink.fight import Fight
 from gateway.uplink.hunt import Hunt, Mode
 from gateway.uplink.link import Link
+from gateway.uplink.manner import Manner
 from gateway.uplink.observer import Nobody, Observer
+from gateway.uplink.pace import Pace
 from gateway.uplink.route import Route
 from gateway.uplink.subscriptions import Subscriptions
 from gateway.uplink.suspicion import ELSEWHERE, Suspicion
@@ -32,6 +34,7 @@ class Uplink:
     `failback` is for how many seconds a better broker must have been good; None to stay. In mode `equal` no broker is
     better. `persistent`: the broker keeps the session, and what is in flight goes on when it is linked to again, which
     QoS 2 needs in order to be exactly once; what is published then has to be on the card before it is sent.
+    `live_first`, `batch` and `pace` are as in `Manner`; the first two do not go with `persistent`.
     """
 
     def __init__(
@@ -43,6 +46,9 @@ class Uplink:
         *,
         mode: Mode = "hunt",
         persistent: bool = False,
+        live_first: bool = False,
+        batch: int | None = None,
+        pace: Pace | None = None,
         reconnect_min: float = 0.5,
         reconnect_max: float = 10.0,
         failback: float | None = 30.0,
@@ -53,6 +59,7 @@ class Uplink:
         self._brokers = list(brokers)
         self._route = route
         self._feed = feed
+        self._manner = Manner(live_first and not persistent, None if persistent else batch, pace or Pace())
         self._persistent = persistent
         self._hunt = Hunt(len(self._brokers), reconnect_min, reconnect_max, mode=mode)
         self._attempts = Attempts(self._brokers, feed, persistent=persistent, shared=mode == "equal", say=self._say)
@@ -175,6 +182,7 @@ class Uplink:
             self._brokers[index],
             self._route,
             self._feed,
+            self._manner,
             persistent=self._persistent,
             suspicion=self._suspicion,
             observer=self._observer,
@@ -347,7 +355,7 @@ class Uplink:
         """Leave a working link for a better one: what is in flight is waited for, and sent again only if it must."""
         self._logger.info(f"{self.name}: back to {better.broker}")
         self._since = self._loop.time()
-        old.active = False
+        old.rest()
         self._active = better  # `old` may be gone before `better` is activated
         timeout = old.broker.options.ack_timeout
         self._leaving.add(old)

@@ -107,7 +107,7 @@ IN_SERVICE = [
     Failure("DISCONNECT: use another server (0x9C)", goodbye(0x9C)),
     Failure("DISCONNECT: server moved (0x9D)", goodbye(0x9D)),
     Failure("PUBACK: not authorised (0x87)", refusing(0x87)),
-    Failure("PUBACK: quota exceeded (0x97)", refusing(0x97)),
+    Failure("PUBACK: quota exceeded (0x97)", refusing(0x97), ("ack_timeout",)),
 ]
 
 

@@ -82,6 +82,10 @@ def test_suspects_that_are_gone_are_forgotten() -> None:
     suspicion.lost([1, 2, 3], 0.1)
     assert suspicion.window(1000) == 1
     suspicion.acknowledged([4])
+    assert suspicion.window(1000) == 1, "newer ones, such as live ones, can be faster than a suspect"
+    suspicion.forget(lambda one: one == 2)
+    assert (suspicion.window(1000), suspicion.newest) == (1, 2)
+    suspicion.forget(lambda one: False)
     assert suspicion.window(1000) == 1000
 
 
