@@ -15,6 +15,7 @@ from rich.console import Console
 from gateway.cli.outbox import app as outbox
 from gateway.cli.run import DEFAULT_CONFIG, EX_CONFIG
 from gateway.cli.run import main as run_service
+from gateway.cli.selftest.command import selftest
 from gateway.cli.verify import verify
 
 app = typer.Typer(
@@ -99,4 +100,5 @@ def demo() -> None:
 
 
 app.command()(verify)
+app.command()(selftest)
 app.add_typer(outbox, name="outbox")

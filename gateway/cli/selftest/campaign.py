@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from gateway.cli.selftest.account import Verdict, judge
 from gateway.cli.selftest.destination import Kind
@@ -20,6 +20,8 @@ from gateway.cli.selftest.schedule import Act
 from gateway.cli.selftest.shrink import shrink
 from gateway.outbox.audit import audit
 from gateway.outbox.inspection import Inspection
+
+T = TypeVar("T")
 
 TRIES = 20
 """Attempts to find a shorter trace, at most."""
@@ -103,13 +105,9 @@ def _is_no_file(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if not (Path(folder) / name).is_file() and not (Path(folder) / name).is_dir()]
 
 
-async def interruptible(work: asyncio.Task[Outcome]) -> Outcome:
+async def interruptible(work: Coroutine[Any, Any, T]) -> T:
     """Let a hang-up or a polite kill take everything down in order, as Ctrl-C does."""
+    task = asyncio.ensure_future(work)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
-    return await work
-
-
-def seed_of(given: int | None) -> int:
-    """Return the seed that was given, or a new one."""
-    return int.from_bytes(os.urandom(3)) if given is None else given
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
