@@ -29,7 +29,7 @@ def make(broker: ScriptedBroker) -> Make:
     """Make a client of that broker, or of others, that is quick to try again."""
 
     def made(*brokers: Any, **options: Any) -> Client:
-        quick = {"connect_timeout": 1.0, "ack_timeout": 1.0, "reconnect_min": 0.01, "reconnect_max": 0.05}
+        quick = {"connect_timeout": 5.0, "ack_timeout": 5.0, "reconnect_min": 0.01, "reconnect_max": 0.05}
         return Client(list(brokers) or broker.url, **{**quick, **options})
 
     return made

@@ -43,7 +43,7 @@ def beside() -> Iterator[Beside]:
 @pytest.fixture
 def make(beside: Beside) -> Make:
     def made(*brokers: Any, **options: Any) -> BlockingClient:
-        quick = {"connect_timeout": 1.0, "ack_timeout": 1.0, "reconnect_min": 0.01, "reconnect_max": 0.05}
+        quick = {"connect_timeout": 5.0, "ack_timeout": 5.0, "reconnect_min": 0.01, "reconnect_max": 0.05}
         return BlockingClient(list(brokers) or beside.broker.url, **{**quick, **options})
 
     return made

@@ -13,8 +13,8 @@ from tests.scripted_broker import ScriptedBroker
 
 QUICK: dict[str, Any] = {
     "client_id": "ours",
-    "connect_timeout": 2.0,  # where it has to run out, a test says less
-    "ack_timeout": 0.5,
+    "connect_timeout": 2.0,  # where one has to run out, a test says less
+    "ack_timeout": 2.0,
     "reconnect_min": 0.01,
     "reconnect_max": 0.05,
 }
