@@ -99,6 +99,7 @@ class Log:
         self.high = frozenset(high)
         self.high_ids = Ranges(state.high)
         """The ids of their readings, as long as somebody waits for them."""
+        self.hurried = False  # one of them was put in, and is to be on the card at once
         self.followers: dict[str, Follower] = {}
         self._seq: dict[str, int] = {}
         self._publications = False  # has ever seen one
@@ -140,6 +141,7 @@ class Log:
         for account in self._accounts.get(stream) or self._accounts_of(stream):
             account.waiting += 1
         if stream in self.high:
+            self.hurried = True
             self.high_ids.add(one, one + 1)
             for follower in self.followers.values():
                 follower.hurry(one, one + 1)

@@ -96,7 +96,6 @@ class Outbox:
         """What opening it has entered into the ledger: after an unclean end, or where the file went back in time."""
         self._feeds: dict[str, Feed] = {}
         self._waking = False
-        self._hurried = False  # something of high priority was put in, and is to be on the card at once
         self._woke = 0.0  # seconds since boot
         self._rooms: dict[str, asyncio.Future[None]] = {}  # what the devices of these streams wait for
         self._pressing: asyncio.TimerHandle | None = None
@@ -203,8 +202,6 @@ class Outbox:
         one = self._log.put(stream, values, now, time)
         if not fits:
             self._bounds.refuse(one)
-        if stream in self._high:
-            self._hurried = True
         if not self._waking:
             if now - self._woke > CALM:
                 self._woke = now
@@ -348,8 +345,8 @@ class Outbox:
             follower.tell()
             if not self._log.durable_first:
                 follower.on_ready()
-        if self._hurried:
-            self._hurried = False
+        if self._log.hurried:
+            self._log.hurried = False
             self._keeper.secure(_nothing)
         else:
             self._keeper.schedule()
