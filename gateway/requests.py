@@ -34,7 +34,12 @@ def changes(outbox: Outbox) -> Mapping[str, Command]:
         await outbox.flush()
         return count
 
-    return {"retry": retry, "drop": drop, "trim": trim}
+    async def forget(uplink: str) -> int:
+        count = await outbox.forget(uplink)
+        await outbox.flush()
+        return count
+
+    return {"retry": retry, "drop": drop, "trim": trim, "forget": forget}
 
 
 def have_done(path: Path, command: str, **arguments: Any) -> Any:
@@ -56,6 +61,8 @@ async def _directly(path: Path, uplinks: Sequence[str], command: str, arguments:
     if not uplinks:
         return 0
     logger = structlog.get_logger()
+    if command == "forget":
+        uplinks = [name for name in uplinks if name != arguments["uplink"]]
     outbox = Outbox(path, uplinks, commit_interval=0.0, max_size=NO_LIMIT, logger=logger)
     async with outbox, Announcer(outbox):
         try:

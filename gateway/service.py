@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import structlog
@@ -42,12 +43,22 @@ GRACE = 1.5
 """Seconds that the uplinks have, on an orderly stop, to deliver what is in memory before it goes to the card."""
 
 
-def run(config: Config, *, log_format: str = "auto", log_level: str = "info", clock: Clock | None = None) -> int:
-    """Run until SIGTERM or SIGINT, and return the exit status. `clock`: this one instead of the machine's."""
+def run(
+    config: Config,
+    *,
+    log_format: str = "auto",
+    log_level: str = "info",
+    clock: Clock | None = None,
+    forget: Sequence[str] = (),
+) -> int:
+    """Run until SIGTERM or SIGINT, and return the exit status.
+
+    `clock`: this one instead of the machine's. `forget`: the uplinks to let go of first.
+    """
     logs.configure(log_format, log_level)
     logger = structlog.get_logger()
     try:
-        asyncio.run(_serve(config, logger, clock or Clock(evidence=Sources())))
+        asyncio.run(_serve(config, logger, clock or Clock(evidence=Sources()), forget))
     except OutboxError as error:
         print(f"sensor-gateway: {error}", file=sys.stderr)  # noqa: T201 (the last word to whoever started it)
         return EX_TEMPFAIL if isinstance(error, OutboxInUse) else EX_IOERR
@@ -57,12 +68,13 @@ def run(config: Config, *, log_format: str = "auto", log_level: str = "info", cl
     return 0
 
 
-async def _serve(config: Config, logger: Any, clock: Clock) -> None:
+async def _serve(config: Config, logger: Any, clock: Clock, forget: Sequence[str]) -> None:
     notifier = Notifier()
     stop = _on_signals(logger)
     try:
         # Left in the reverse order: the uplinks first, the outbox last.
         async with _outbox(config, logger, clock) as outbox, Announcer(outbox) as announcer, AsyncExitStack() as links:
+            await _forget(outbox, forget, logger)
             uplinks = [
                 _uplink(config, name, section, outbox, announcer, logger) for name, section in config.uplinks.items()
             ]
@@ -98,6 +110,23 @@ async def _serve(config: Config, logger: Any, clock: Clock) -> None:
         notifier.send(STATUS="stopped in order", X_FIGURES=watch.figures())
     finally:
         notifier.close()
+
+
+async def _forget(outbox: Outbox, names: Sequence[str], logger: Any) -> None:
+    """Let go of these uplinks, and say of each other one that is not in the config how to let go of it."""
+    for name in names:
+        try:
+            count = await outbox.forget(name)
+        except (ValueError, OSError) as error:  # perhaps it was forgotten at an earlier start
+            logger.warning("nothing to forget", uplink=name, error=str(error))
+        else:
+            logger.warning(f'uplink "{name}" is forgotten', **{"readings given up": count})
+    for name, waiting in outbox.strangers.items():
+        logger.warning(
+            f'uplink "{name}" is no longer in the config; the outbox keeps what it has not delivered. To give that up, '
+            f"type: sensor-gateway outbox forget {quote(name)}",
+            waiting=waiting,
+        )
 
 
 async def _listen(stack: AsyncExitStack, control: Control, logger: Any) -> None:

@@ -100,10 +100,24 @@ class Watch:
                     "tail": self._outbox.tail,
                     "bytes": self._outbox.used,
                     "fault": self._outbox.fault,
+                    "wear": self._wear(),
                 },
                 "ledger": {"announced": self._announcer.announced},
             }
         ).decode()
+
+    def _wear(self) -> dict[str, Any] | None:
+        """Return what this run has written to the card, in bytes: by cause, for each reading that went there, a day."""
+        wear = self._outbox.wear
+        if wear is None:
+            return None
+        return {
+            "seconds": round(wear.seconds),
+            "readings": wear.readings,
+            "bytes": wear.bytes,
+            "per_reading": None if wear.per_reading is None else round(wear.per_reading, 1),
+            "per_day": None if wear.per_day is None else round(wear.per_day),
+        }
 
     async def report(self) -> None:
         """Send the status once a second, if anybody listens."""

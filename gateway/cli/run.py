@@ -33,6 +33,13 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto: console on a terminal, JSON lines otherwise",
     )
+    parser.add_argument(
+        "--forget",
+        action="append",
+        default=[],
+        metavar="UPLINK",
+        help="let go of an uplink that is no longer in the config; the ledger says what it never got",
+    )
     return parser
 
 
@@ -46,6 +53,9 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EX_CONFIG
+    if kept := [name for name in options.forget if name in config.uplinks]:
+        print(f"{options.config}: error: --forget {kept[0]}: that uplink is in the config", file=sys.stderr)
+        return EX_CONFIG
     from gateway.service import run
 
-    return run(config, log_format=options.log_format, log_level=options.log_level)
+    return run(config, log_format=options.log_format, log_level=options.log_level, forget=options.forget)

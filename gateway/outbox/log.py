@@ -41,6 +41,7 @@ class Commit:
     high: frozenset[str] = frozenset()  # the streams whose readings go before others
     void: bool = False  # there is nothing that the card should know
     thinning: Thinning | None = None  # what else goes, so that there is room
+    forgotten: list[str] = field(default_factory=list)  # uplinks that are no more
 
 
 @dataclass(slots=True)
@@ -101,6 +102,7 @@ class Log:
         """The ids of their readings, as long as somebody waits for them."""
         self.hurried = False  # one of them was put in, and is to be on the card at once
         self.followers: dict[str, Follower] = {}
+        self._forgotten: list[str] = []  # of whom the card still knows
         self._seq: dict[str, int] = {}
         self._publications = False  # has ever seen one
         self._ragged = False  # something may have been dealt with behind something that waits
@@ -118,7 +120,7 @@ class Log:
     @property
     def floor(self) -> int:
         """Every id below is acknowledged by every uplink."""
-        return min(follower.floor for follower in self.followers.values())
+        return min((follower.floor for follower in self.followers.values()), default=self.next_id)
 
     @property
     def restless(self) -> bool:
@@ -269,6 +271,14 @@ class Log:
             self._take_off(self.tail.punch(a, b))
         self._thin_at = max(SPARSE, 2 * len(self.tail))
 
+    def remove(self, name: str) -> None:
+        """Have no follower of this name: nothing waits for it any more, and the card is to forget it."""
+        if self.followers.pop(name, None) is not None:
+            self._accounts.clear()
+            self._forgotten.append(name)
+            self.noted = True
+            self.settle()
+
     # ---- the card
 
     def oldest(self) -> Reading | None:
@@ -307,10 +317,24 @@ class Log:
         claims = {name: follower.claim for name, follower in self.followers.items()}
         void = not (readings or self.restless or self.urgent)
         then, self.urgent = self.urgent, []
+        forgotten, self._forgotten = self._forgotten, []
         self.dirty = self.noted = False
         streams = {} if self.durable_first else dict(self._seq)
         ledger, (aside, gone) = self.ledger.take(), self.quarantine.take()
-        return Commit(readings, self.next_id, claims, floor, ledger, aside, gone, then, streams, self.high, void)
+        return Commit(
+            readings,
+            self.next_id,
+            claims,
+            floor,
+            ledger,
+            aside,
+            gone,
+            then,
+            streams,
+            self.high,
+            void,
+            forgotten=forgotten,
+        )
 
     def finish(self, commit: Commit, blocks: int) -> None:
         """Note that a commit is on the card, which now holds `blocks` blocks."""
@@ -322,8 +346,8 @@ class Log:
         self.flushed = max(self.flushed, commit.upto)
         if self.durable_first:
             self.visible = self.flushed
-        for name, claim in commit.claims.items():
-            self.followers[name].recorded = claim.acked[0][1]
+        for name, follower in self.followers.items():
+            follower.recorded = commit.claims[name].acked[0][1]
         mean = (weight - self.weight) // max(1, self.secured - secured)
         self.tail.drop(min(self.flushed, self.tail.end - min(KEEP, KEEP_BYTES // max(1, mean))))
 
@@ -379,6 +403,7 @@ class Log:
         self.ledger.restore(commit.losses)
         self.quarantine.restore(commit.aside, commit.gone)
         self.urgent[:0] = commit.then
+        self._forgotten[:0] = commit.forgotten
         self.dirty = self.noted = True
 
     # ----

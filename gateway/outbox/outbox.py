@@ -23,7 +23,8 @@ from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.store import Store
 from gateway.outbox.timekeeper import Timekeeper
 from gateway.outbox.times import Times
-from gateway.outbox.trim import trim
+from gateway.outbox.trim import forget, trim
+from gateway.outbox.wear import Wear
 from gateway.outbox.writer import Writer
 from gateway.reading import A_READING, Publication, Value, weigh
 from gateway.timesync import RELEASED
@@ -103,6 +104,7 @@ class Outbox:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._boot = self._clock.boot
+        self._began = self._boot()
         if self._store is None:
             _, offset = self._clock.read()
             self._build(State(1), [Epoch(1, self._clock.boot_id, offset, since=RELEASED)], offset)
@@ -113,11 +115,6 @@ class Outbox:
             self._feeds[name] = Feed(
                 follower, self._log, self._times, self._keeper, on_progress=self._on_progress, logger=self._logger
             )
-            if name not in self._uplinks:
-                self._logger.warning(
-                    f'uplink "{name}" is no longer in the config; the outbox keeps what it has not delivered',
-                    waiting=follower.account.waiting,
-                )
         if self._clock.evidence is not None:
             self._timekeeper = Timekeeper(self._times, self._clock.evidence, self._hold, self._on_clock, self._logger)
             self._timekeeper.open()
@@ -300,6 +297,28 @@ class Outbox:
         return sum(counts)
 
     @property
+    def strangers(self) -> dict[str, int]:
+        """For each uplink that the outbox knows, and the config does not, how many readings are kept for it."""
+        followers = self._log.followers
+        return {name: one.account.waiting for name, one in followers.items() if name not in self._uplinks}
+
+    async def forget(self, name: str) -> int:
+        """Let go of an uplink that is not in the config: what waits for it goes into the ledger; return how many.
+
+        It is gone for good with the next transaction. Raises ValueError for one that is in the config, or unknown, and
+        OSError if the card cannot be read.
+        """
+        if name in self._uplinks:
+            raise ValueError(f'the uplink "{name}" is in the config: take it out there, and restart the service, first')
+        if name not in self._log.followers:
+            raise ValueError(f'the outbox knows no uplink "{name}"')
+        count = await forget(self._log, self._keeper, self._times, self._log.followers[name])
+        if name in self._feeds:
+            await self._feeds.pop(name).close()
+        self._on_progress()
+        return count
+
+    @property
     def epoch(self) -> int:
         """The number of this run of the gateway."""
         return self._log.epoch
@@ -323,6 +342,11 @@ class Outbox:
     def used(self) -> int:
         """How many bytes the outbox takes: on the card, as of the last transaction, or in memory if there is none."""
         return self._keeper.used
+
+    @property
+    def wear(self) -> Wear | None:
+        """What this run has written to the card; None if there is none."""
+        return None if self._store is None else self._store.meter.wear(self._boot() - self._began)
 
     @property
     def fault(self) -> str | None:

@@ -277,6 +277,7 @@ class Store:
             deleted = db.execute("DELETE FROM block WHERE first_id < ? AND last_id < ?", (commit.floor, commit.floor))
             deleted_blocks = deleted.rowcount
             write_claims(db, commit.claims.items())
+            db.executemany("DELETE FROM uplink WHERE name = ?", [(name,) for name in commit.forgotten])
             for loss in commit.losses:
                 enter(db, loss)
             db.executemany(
@@ -333,6 +334,7 @@ class Store:
         db = self._db = connect(self.path, self._checkpoint)
         db.execute("BEGIN IMMEDIATE")
         self._run.write(db)
+        db.execute("DELETE FROM uplink")  # of one that was forgotten, a trace may have been found
         write_claims(db, claims.items())
         db.execute("DELETE FROM block WHERE first_id >= ?", (below,))
         db.execute("COMMIT")

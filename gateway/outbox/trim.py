@@ -1,6 +1,8 @@
-"""Giving up by hand: what is older than somebody wants to keep goes into the ledger."""
+"""Giving up by hand: what somebody does not want to keep goes into the ledger."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from gateway.outbox.follower import Follower
 from gateway.outbox.keeper import Keeper
@@ -19,6 +21,30 @@ async def trim(log: Log, keeper: Keeper, times: Times, follower: Follower, befor
     What is with a broker is left alone, because it may arrive, and so are the ledger's own entries. Raises OSError if
     the card cannot be read.
     """
+
+    def is_old(one: Reading) -> bool:
+        return one.stream != LEDGER and times.wall(one) < before
+
+    count = await _give_up(log, keeper, times, follower, is_old)
+    follower.tell()
+    return count
+
+
+async def forget(log: Log, keeper: Keeper, times: Times, follower: Follower) -> int:
+    """Give up all that waits for `follower`, which has no link, and have no such follower; return how many that is.
+
+    Raises OSError if the card cannot be read.
+    """
+    log.discard([entry for entry in await keeper.quarantined() if entry.uplink == follower.name])
+    follower.left(follower.unrelease(), sent=True)
+    count = await _give_up(log, keeper, times, follower, lambda _: True)
+    log.remove(follower.name)  # in the same turn of the loop, so that nothing was put in meanwhile
+    return count
+
+
+async def _give_up(
+    log: Log, keeper: Keeper, times: Times, follower: Follower, is_meant: Callable[[Reading], bool]
+) -> int:
     count, at = 0, follower.floor
     while at < log.next_id:
         readings: list[Reading]
@@ -32,8 +58,8 @@ async def trim(log: Log, keeper: Keeper, times: Times, follower: Follower, befor
             log.damaged(follower, damaged)
             readings, end = page.readings, page.end
         times.refresh()
-        old = [one for one in readings if one.stream != LEDGER and one.id in follower.todo and times.wall(one) < before]
-        count += log.lose(follower, old, REASON, times.wall)
+        count += log.lose(
+            follower, [one for one in readings if one.id in follower.todo and is_meant(one)], REASON, times.wall
+        )
         at = end
-    follower.tell()
     return count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -15,7 +16,30 @@ LEVEL = 5
 Cause: TypeAlias = Literal["commit", "acknowledge", "checkpoint", "give-back", "mark", "set-up"]
 """A transaction with readings, or without any; the log written back; room given back; the mark; a start."""
 CAUSES: tuple[Cause, ...] = get_args(Cause)
+LEAST = 60.0
+"""Seconds from which on what is written in a day can be told."""
 _IO = Path("/proc/thread-self/io")
+
+
+@dataclass(frozen=True, slots=True)
+class Wear:
+    """What was written to the card in a time."""
+
+    seconds: float
+    bytes: dict[str, int] | None  # by cause; None where the kernel does not count them
+    readings: int  # those that went to the card
+
+    @property
+    def per_reading(self) -> float | None:
+        """Bytes for each reading that went to the card, of all causes; None where that is not known."""
+        return sum(self.bytes.values()) / self.readings if self.bytes and self.readings else None
+
+    @property
+    def per_day(self) -> float | None:
+        """Bytes a day, if it goes on like that; None where that is not known yet. A start is none of it."""
+        if self.bytes is None or self.seconds < LEAST:
+            return None
+        return (sum(self.bytes.values()) - self.bytes["set-up"]) / self.seconds * 86400
 
 
 class Meter:
@@ -28,10 +52,9 @@ class Meter:
         self._cause: Cause | None = None
         self._last = 0
 
-    @property
-    def bytes(self) -> dict[str, int] | None:
-        """How many bytes each cause has cost; None where the kernel does not count them."""
-        return None if self._bytes is None else dict(self._bytes)
+    def wear(self, seconds: float) -> Wear:
+        """Return what was written in so many seconds."""
+        return Wear(seconds, None if self._bytes is None else dict(self._bytes), self.readings)
 
     @contextmanager
     def charged(self, cause: Cause) -> Iterator[None]:

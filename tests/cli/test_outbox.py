@@ -192,6 +192,35 @@ def test_trim_asks_first(mine: Path) -> None:
     assert "--yes" in done.stderr
 
 
+def test_forget_lets_go_of_an_uplink(mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What waited for it is in the ledger, its quarantine is empty, and the others have what they had."""
+    done = command("forget", "cloud", "--yes", "--path", mine)
+    words = "2 were given up; the ledger has them. The uplink is forgotten.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, words, "")
+    losses = json.loads(said(capsys, "ledger", "--json", "--path", mine))
+    assert [(loss["stream"], loss["count"], loss["reason"]) for loss in losses][3:] == [("meter", 2, "shed")]
+    assert said(capsys, "quarantine", "list", "--path", mine) == "Nothing is set aside.\n"
+    told = json.loads(said(capsys, "status", "--json", "--path", mine))
+    assert {name: one["waiting"] for name, one in told["uplinks"].items()} == {"near": 7}  # with the ledger's entry
+    assert "it adds up" in said(capsys, "audit", "--path", mine)
+    assert main(["outbox", "forget", "cloud", "--yes", "--path", str(mine)]) == 74
+    assert 'knows no uplink "cloud"' in capsys.readouterr().err
+
+
+def test_forget_asks_first_and_leaves_the_config_alone(
+    mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is nobody to ask, --yes has to be said; an uplink of the config is never forgotten."""
+    assert command("forget", "cloud", "--path", mine, stdin="y\n").returncode == 2
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'[outbox]\npath = "{mine}"\n[uplinks.cloud]\nbrokers = ["mqtt://a.example"]')
+    assert main(["outbox", "forget", "cloud", "--yes", "-c", str(config)]) == 69
+    assert "is in the config" in capsys.readouterr().err
+    assert main(["run", "-c", str(config), "--forget", "cloud"]) == 78
+    assert "--forget cloud: that uplink is in the config" in capsys.readouterr().err
+    assert set(json.loads(said(capsys, "status", "--json", "-c", config))["uplinks"]) == {"cloud", "near"}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -249,5 +278,5 @@ def test_help_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
     """Every command says in one line what it is for."""
     assert main(["outbox", "--help"]) == 0
     told = capsys.readouterr().out
-    for name in ("status", "show", "export", "ledger", "audit", "trim", "quarantine"):
+    for name in ("status", "show", "export", "ledger", "audit", "trim", "forget", "quarantine"):
         assert name in told

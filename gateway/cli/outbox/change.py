@@ -1,4 +1,4 @@
-"""What changes an outbox: the quarantine's retry and drop, and trim."""
+"""What changes an outbox: the quarantine's retry and drop, trim, and forget."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import typer
 from gateway import logs
 from gateway.cli.outbox.place import Place, number
 from gateway.cli.tables import number as count_text
+from gateway.control import Refused
+from gateway.outbox.inspection import Inspection
 from gateway.requests import have_done
 from gateway.units import parse_duration
 
@@ -17,6 +19,7 @@ DONE = {
     "retry": "{} are to be sent again.",
     "drop": "{} were dropped; the ledger has them.",
     "trim": "{} were given up; the ledger has them.",
+    "forget": "{} were given up; the ledger has them. The uplink is forgotten.",
 }
 
 
@@ -38,11 +41,26 @@ def trim(place: Place, uplink: str | None, older_than: str | None, *, everything
     if not yes:
         whose = "every uplink" if uplink is None else f"the uplink {uplink}"
         what = "everything" if older_than is None else f"what is older than {older_than}"
-        if not sys.stdin.isatty():
-            raise typer.BadParameter("there is nobody to ask: say --yes")
-        typer.confirm(f"Give up {what} that waits for {whose}? It will never be delivered.", abort=True)
+        _ask(f"Give up {what} that waits for {whose}? It will never be delivered.")
     # With everything, also what carries a time of its own that is still to come.
     _have_done(place, "trim", age=-1e9 if everything else age, uplink=uplink)
+
+
+def forget(place: Place, uplink: str, *, yes: bool) -> None:
+    """Let go of an uplink that is no longer in the config."""
+    if uplink in place.uplinks:
+        raise Refused(f'the uplink "{uplink}" is in the config: take it out there first')
+    with Inspection(place.path) as card:
+        waiting = card.standing(uplink).waiting  # it is known, or this ends here
+    if not yes:
+        _ask(f"Give up {count_text(waiting)} readings that wait for the uplink {uplink}? They will never be delivered.")
+    _have_done(place, "forget", uplink=uplink)
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("there is nobody to ask: say --yes")
+    typer.confirm(question, abort=True)
 
 
 def _have_done(place: Place, command: str, **arguments: object) -> None:

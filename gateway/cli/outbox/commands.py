@@ -112,6 +112,20 @@ def trim(
         change.trim(place.find(config, path), uplink, older_than, everything=everything, yes=yes)
 
 
+@app.command()
+def forget(
+    uplink: Annotated[str, typer.Argument(metavar="UPLINK", help="As `status` shows it.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    path: OutboxFile = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Let go of an uplink that is no longer in the config; the ledger says what it never got."""
+    from gateway.cli.outbox import change, place
+
+    with place.errors():
+        change.forget(place.find(config, path), uplink, yes=yes)
+
+
 @quarantine.command(name="list")
 def list_(
     config: ConfigFile = DEFAULT_CONFIG, path: OutboxFile = None, uplink: UplinkName = None, as_json: AsJson = False

@@ -23,11 +23,12 @@ EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_REFUSED = 74, 75, 77, 69  # sysexits.h
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An outbox; its bounds in bytes are None where only the service could say them."""
+    """An outbox; its bounds in bytes are None, and it has no uplinks, where only the service could say them."""
 
     path: Path
     max_size: int | None = None
     keep_free: int | None = None
+    uplinks: frozenset[str] = frozenset()  # that the config names
 
     def service(self) -> dict[str, Any] | None:
         """Return what a running service says of itself; None if none listens, or none to us."""
@@ -45,12 +46,12 @@ def find(config: Path, path: Path | None) -> Place:
     from gateway.config import ConfigError, load
 
     try:
-        outbox = load(config).outbox
+        loaded = load(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         print("With --path, no config is needed.", file=sys.stderr)
         raise typer.Exit(EX_CONFIG) from None
-    return Place(outbox.path, outbox.max_size, outbox.keep_free)
+    return Place(loaded.outbox.path, loaded.outbox.max_size, loaded.outbox.keep_free, frozenset(loaded.uplinks))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from gateway.cli.outbox.place import Place
-from gateway.cli.tables import lasting, moment, plain, show, size
+from gateway.cli.tables import lasting, moment, number, plain, show, size
 from gateway.outbox.inspection import Inspection, Standing, Stored
 from gateway.outbox.store import allowed
 
@@ -66,6 +66,7 @@ def _told(
         "rate": rate,
         "holds": None if limit is None or rate is None else limit / (rate * each),
         "lasts": None if limit is None or rate is None else max(0, limit - stored.used) / (rate * each),
+        "wear": figures.get("outbox", {}).get("wear"),
     }
 
 
@@ -83,9 +84,23 @@ def _show(told: dict[str, Any]) -> None:
         show(("uplink", "waiting", "oldest", "set aside", "lost", "broker"), rows, console)
     limit = "" if told["limit"] is None else f" of {size(told['limit'])}"
     console.print(f"{size(told['used'])}{limit} used; {size(told['free'])} are free on the card")
-    if told["holds"] is None:
-        return
-    pace = f"{told['rate']:.3g} readings a second"
-    console.print(
-        f"At this rate ({pace}) the outbox holds {lasting(told['holds'])}, and {lasting(told['lasts'])} more."
-    )
+    if told["holds"] is not None:
+        pace = f"{told['rate']:.3g} readings a second"
+        console.print(
+            f"At this rate ({pace}) the outbox holds {lasting(told['holds'])}, and {lasting(told['lasts'])} more."
+        )
+    if told["wear"] is not None:
+        console.print(_wear(told["wear"]))
+
+
+def _wear(told: dict[str, Any]) -> str:
+    """Say what the service has written to the card since it started."""
+    if told["bytes"] is None:
+        return "How much is written to the card is not known: this kernel does not count it."
+    causes = ", ".join(f"{cause} {size(count)}" for cause, count in told["bytes"].items() if count)
+    words = f"Written to the card in {lasting(told['seconds'])}: {size(sum(told['bytes'].values()))} ({causes})"
+    if told["per_day"] is not None:
+        words += f"; {size(told['per_day'])} a day at this rate"
+    if told["per_reading"] is not None:
+        words += f"; {told['per_reading']:.3g} bytes for each of {number(told['readings'])} readings that went there"
+    return f"{words}."

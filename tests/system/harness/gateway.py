@@ -139,14 +139,14 @@ class Gateway:
         """The newest figures; after an orderly stop, the last ones."""
         return self.told.figures
 
-    def start(self, *, ready: float = 15) -> None:
-        """Start it, and return when it says that it is ready, within `ready` seconds."""
+    def start(self, *options: str, ready: float = 15) -> None:
+        """Start it, with further options of `run`, and return when it says that it is ready, within `ready` seconds."""
         assert self._process is None, "it is running"
         self._notifications = Notifications(self.file.with_name("notify"))
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("NOTIFY_", "WATCHDOG_"))}
         environ |= {"NOTIFY_SOCKET": str(self.told.path), **self._environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "run", "-c", str(self.file)],
+            [sys.executable, "-m", "gateway", "run", "-c", str(self.file), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
