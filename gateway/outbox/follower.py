@@ -118,11 +118,12 @@ class Follower:
         if self.held:
             return []
         taken = self._take_urgent(limit, tail, upto) if self.urgent else []
+        has_to_wait = self.rush in self._awaited and not self.rush.stuck
         if self.todo.first[0] >= self.frontier:  # all that there is, is live
-            return self._take(0, upto, limit, tail, taken)
-        taken = self._take(max(self.frontier, tail.start), upto, limit, tail, taken)
-        limit = min(limit, len(taken) + backlog)
-        return self._take(0, min(upto, max(self.frontier, tail.start)), limit, tail, taken)
+            return taken if has_to_wait else self._take(0, upto, limit, tail, taken)
+        live = max(self.frontier, tail.start)
+        taken = self._take(live, upto, limit, tail, taken)
+        return taken if has_to_wait else self._take(0, min(upto, live), min(limit, len(taken) + backlog), tail, taken)
 
     def _take(self, at: int, upto: int, limit: int, tail: Tail, taken: list[Reading]) -> list[Reading]:
         """Add to `taken` what there is from id `at` on, until there are `limit`; return it."""
@@ -149,10 +150,12 @@ class Follower:
 
     def _read_back(self, shelf: Shelf, start: int, end: int, room: int) -> list[Reading] | None:
         """Take up to `room` readings from id `start` on of what was read back; None if that has to be read first."""
-        self._awaited[shelf] = start, end
         page = shelf.at(start)
         if page is None:
+            self._awaited[shelf] = start, end
             return None
+        if shelf is self.shelf:  # the next one is read while this one is sent
+            self._awaited[shelf] = start, end
         end = min(end, page.end)
         readings = between(page.readings, start, end, room)
         stop = end if len(readings) < room else readings[-1].id + 1
