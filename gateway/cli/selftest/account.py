@@ -22,7 +22,7 @@ SLACK = 0.7
 EARLY, LATE = 0.05, 0.5
 """Seconds by which the time of a reading may be before its line was written, and after it was found to be read."""
 WINDOW = "crash-window"
-SHOWN = 5
+SHOWN = 3
 """Problems of one kind that are told."""
 
 
@@ -172,9 +172,9 @@ class _Judge:
         self._row.lost[min(named or reasons)] += 1
         if named:
             return
-        if run.status == 0:
-            self._say("is missing although its run stopped in order", where)
         ill = [start for start, end in self._evidence.ill if start <= run.ended <= end]
+        if run.status == 0 and not ill:  # on a card that takes nothing, it has nowhere to put what no broker takes
+            self._say("is missing although its run stopped in order", where)
         if not ill:
             self._verdict.longest = max(self._verdict.longest, age)
         if age > self._interval + SLACK and self._line.read[number - 1] < min(ill, default=run.ended) - SLACK:
