@@ -5,7 +5,7 @@ WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit bench fuzz schema clean
+.PHONY: demo test lint unit torture bench fuzz schema clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sensor-gateway demo
@@ -21,6 +21,10 @@ lint: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m alone
+
+# A quarter of an hour: `make torture SEED=7` does again what that seed does.
+torture: $(VENV)/.demo
+	@$(BIN)/sensor-gateway selftest --kills 1000 --faults 300 $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
