@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple, Protocol, cast
 
 from gateway.formats import Format
@@ -19,6 +20,8 @@ HISTORICAL = 5.0
 """Seconds after which a reading that is only now sent is called historical."""
 BACKLOG = 1.0
 """The same, of a reading that is sent beside live ones, after them."""
+
+_ID = attrgetter("id")
 
 
 class Batch(NamedTuple):
@@ -107,6 +110,8 @@ def _moments(readings: Sequence[Reading], feed: Feed) -> Iterable[Moment]:
     frontier = feed.frontier
     if readings[0].id >= frontier and readings[-1].id >= frontier:  # what is urgent is the first, a backlog the last
         return feed.moments(readings, HISTORICAL)
+    if max(map(_ID, readings)) < frontier:
+        return feed.moments(readings, BACKLOG)
     return _by_age(readings, feed, frontier)
 
 
