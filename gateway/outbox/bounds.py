@@ -12,7 +12,7 @@ from gateway.outbox.ranges import END
 from gateway.outbox.times import Times
 from gateway.reading import Reading
 
-POLICIES = ("drop-oldest", "drop-newest", "reject")
+POLICIES = ("drop-oldest", "drop-newest", "thin", "reject")
 WORDS = {
     "full": "it has reached max_size",
     "count": "it has reached max_count",
@@ -43,7 +43,9 @@ class Bounds:
         self.max_count = END if max_count is None else max_count
         self.max_age = max_age
         self.drop_newest = when_full == "drop-newest"
-        self.drop_oldest = when_full == "drop-oldest"
+        self.drop_oldest = when_full in ("drop-oldest", "thin")  # in number, and in memory
+        self.thins = when_full == "thin"
+        """On the card, the oldest blocks are thinned before any is dropped."""
         self.tight = self._tight = max_count is not None or when_full == "reject" or not log.has_card
         """Whether `admit` has to be asked for each reading."""
         self._memory_limit = memory_limit
@@ -71,8 +73,11 @@ class Bounds:
         if reason is None:
             self._gave_up.discard("fault")
 
-    def admit(self, size: int, count: int = 1) -> bool:
-        """Make room for what weighs `size` bytes; return False if it is itself what has to go. Raises OutboxFull."""
+    def admit(self, size: int, count: int = 1, *, high: bool = False) -> bool:
+        """Make room for what weighs `size` bytes; return False if it is itself what has to go. Raises OutboxFull.
+
+        Where it is the newest that goes, and it is of `high` priority, then the newest that is not goes in its place.
+        """
         if self._fault is not None and self._in_memory(size, count) > self._memory_limit:
             self._spill(size, count)
         if self._log.weight + size <= self._room:
@@ -81,21 +86,21 @@ class Bounds:
                     break
             else:
                 return True
-        return self._make_way(size, count)
+        return self._make_way(size, count, high=high)
 
     def refuse(self, one: int) -> None:
         """Give up what was just taken in."""
         self.give_up(self._log.tail.slice(one, one + 1), self._over(0, 0)[0] or "full")
 
-    def give_up(self, readings: Sequence[Reading], why: str, *, in_flight: bool = False) -> int:
+    def give_up(self, readings: Sequence[Reading], why: str, *, in_flight: bool = False, level: int = 1) -> int:
         """Put what any uplink still has of these into the ledger, and return how many that is.
 
-        What is with a broker may arrive: it is kept, unless it is `in_flight` that has to go.
+        What is with a broker may arrive: it is kept, unless it is `in_flight` that has to go. `level`: see `entries`.
         """
         count = 0
         for follower in self._log.followers.values():
             mine = readings if in_flight else [reading for reading in readings if reading.id in follower.todo]
-            count += self._lose(follower, mine, why)
+            count += self._lose(follower, mine, why, level)
         return count
 
     def give_up_of(self, follower: Follower, readings: Sequence[Reading], why: str, limit: int) -> int:
@@ -108,11 +113,12 @@ class Bounds:
         excess = [(follower, follower.account.waiting - self.max_count) for follower in followers]
         return [(follower, count) for follower, count in excess if count > 0]
 
-    def give_up_too_old(self, readings: Sequence[Reading]) -> int:
+    def give_up_too_old(self, readings: Sequence[Reading], level: int = 1) -> int:
         """Put what is older than `max_age` into the ledger, and return how many that is."""
         if self.max_age is None:
             return 0
-        return self.give_up([reading for reading in readings if self._times.age(reading) > self.max_age], "too-old")
+        old = [reading for reading in readings if self._times.age(reading) > self.max_age]
+        return self.give_up(old, "too-old", level=level)
 
     def too_old_in(self, readings: Sequence[Reading]) -> float:
         """Return in how many seconds the first of these that still waits is too old; 0.0 if none waits or one is."""
@@ -138,10 +144,13 @@ class Bounds:
 
     def _in_memory(self, size: int, count: int) -> int:
         """Return about how many bytes of memory are used with `count` readings more that weigh `size`."""
-        return self._log.weight + size + BESIDE * (len(self._log.tail) + count)
+        return self._log.weight + size + BESIDE * (len(self._log.tail) + len(self._log.kept) + count)
 
     def _spill(self, size: int, count: int) -> None:
-        """Make room in memory: first what needs not be there, then the oldest. Raises OutboxFull."""
+        """Make room in memory: first what needs not be there, then the oldest, those of high priority last.
+
+        Raises OutboxFull.
+        """
         log = self._log
         log.forget()
         if self._reject and self._in_memory(size, count) > self._memory_limit:
@@ -150,9 +159,13 @@ class Bounds:
             return
         much = self._memory_limit - self._memory_limit // 16  # many at once, because each time costs
         while (over := self._in_memory(size, count) - much) > 0 and len(log.tail):
-            some = 1 + over * len(log.tail) // self._in_memory(0, 0)
-            self.give_up(log.tail.slice(log.tail.start, log.tail.start + some), "fault", in_flight=True)
-            log.forget()
+            end = log.tail.start + 1 + over * len(log.tail) // self._in_memory(0, 0)
+            oldest = log.tail.slice(log.tail.start, end)
+            self.give_up([one for one in oldest if not log.is_high(one.stream)], "fault", in_flight=True)
+            log.keep_high(end)
+        while (over := self._in_memory(size, count) - much) > 0 and log.kept:
+            self.give_up(log.kept[: 1 + over // BESIDE], "fault", in_flight=True)
+            log.keep_high(log.tail.start)
 
     def _over(self, size: int, count: int) -> tuple[str, str]:
         """Return (word, sentence) for the bound that is reached with `size` bytes and `count` readings more."""
@@ -166,7 +179,7 @@ class Bounds:
             return "full", f"the outbox is full: it holds {held} bytes, {size} more are too many: {name} is {limit}"
         return "", ""
 
-    def _make_way(self, size: int, count: int) -> bool:
+    def _make_way(self, size: int, count: int, *, high: bool) -> bool:
         log = self._log
         if log.weight + size > self._room and not log.has_card:
             log.thin()
@@ -174,24 +187,43 @@ class Bounds:
             if words := self._over(size, count)[1]:
                 raise OutboxFull(words)
             return True
+        if self.drop_newest and high:
+            self._drop_newest(size, count)
         if self.drop_newest or size > self._room:
             return not self._over(size, count)[0]
         for follower in log.followers.values():
             if (excess := follower.account.waiting + count - self.max_count) > 0:
-                self.give_up_of(follower, follower.idle(log.tail, excess), "count", excess)
+                self.give_up_of(follower, follower.idle(log.tail, excess, sparing=True), "count", excess)
         while log.weight + size > self._room and (idle := self._oldest_idle()) is not None:
             self.give_up([idle], "full")
         return log.has_card or not self._over(size, count)[0]
 
     def _oldest_idle(self) -> Reading | None:
-        """Return the oldest in memory that no link has taken."""
-        idle = [found[0] for follower in self._log.followers.values() if (found := follower.idle(self._log.tail, 1))]
-        return min(idle, default=None, key=lambda reading: reading.id)
+        """Return the oldest in memory that no link has taken; of high priority only if all are."""
+        log = self._log
+        idle = [one for each in log.followers.values() for one in each.idle(log.tail, 1, sparing=True)]
+        return min(idle, default=None, key=lambda one: (log.is_high(one.stream), one.id))
 
-    def _lose(self, follower: Follower, readings: Sequence[Reading], why: str) -> int:
+    def _drop_newest(self, size: int, count: int) -> None:
+        """Give up the newest in memory that no link has taken, and that are not of high priority."""
+        log = self._log
+        for follower in log.followers.values():
+            while follower.account.waiting + count > self.max_count and (newest := follower.newest(log.tail)):
+                self.give_up_of(follower, newest, "count", 1)
+        while log.weight + size > self._room:
+            newest = [one for each in log.followers.values() for one in each.newest(log.tail)]
+            if not newest:
+                return
+            self.give_up([max(newest, key=lambda one: one.id)], "full")
+
+    def _lose(self, follower: Follower, readings: Sequence[Reading], why: str, level: int = 1) -> int:
         reason = {"count": "full", "fault": self._fault or "disk-error"}.get(why, why)
-        count = self._log.lose(follower, readings, reason, self._times.wall)
+        count = self._log.lose(follower, readings, reason, self._times.wall, level)
+        self.warn(why, count)
+        return count
+
+    def warn(self, why: str, count: int) -> None:
+        """Say once that so many were given up."""
         if count and why not in self._gave_up:
             self._gave_up.add(why)
             self._logger.warning(f"the outbox gives readings up: {WORDS[why]}; the ledger says which", readings=count)
-        return count

@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -258,10 +257,7 @@ class Committer:
 
     async def _transact(self) -> None:
         log = self._log
-        thinning = self._shedding.prepare()
-        commit, correction = log.begin(), self._times.correction()
-        if thinning is not None:
-            commit = replace(commit, thinning=thinning, void=False)
+        commit, correction = self._shedding.begin(), self._times.correction()
         self._upto = commit.upto
         self._over, self._next_over = self._next_over, asyncio.Event()
         began = self._last = self._times.now()
@@ -309,7 +305,7 @@ class Committer:
 
     def _done(self, commit: Commit, written: Written) -> None:
         self.commits += 1
-        self._shedding.done(written)
+        self._shedding.done(commit, written)
         self.take_note(written)
         self._log.finish(commit, written.blocks)
         self._retry_at = 0.0

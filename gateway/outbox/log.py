@@ -41,6 +41,7 @@ class Commit:
     high: frozenset[str] = frozenset()  # the streams whose readings go before others
     void: bool = False  # there is nothing that the card should know
     thinning: Thinning | None = None  # what else goes, so that there is room
+    spent: list[tuple[int, int]] = field(default_factory=list)  # [start, end) of blocks that nobody needs
     forgotten: list[str] = field(default_factory=list)  # uplinks that are no more
 
 

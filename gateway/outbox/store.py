@@ -263,7 +263,7 @@ class Store:
         if commit.streams:
             run = run._replace(streams=_json({**orjson.loads(run.streams), **commit.streams}))
         if run is not self._run and commit.readings:
-            run = run._replace(seen=commit.readings[-1].boot)  # the row is written in any case
+            run = run._replace(seen=commit.readings[-1].boot)
         if clock is not None:
             run = run._replace(**clock._asdict())
         db.execute("BEGIN IMMEDIATE")
@@ -276,6 +276,9 @@ class Store:
             db.executemany(f"INSERT INTO block ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 (a constant)
             deleted = db.execute("DELETE FROM block WHERE first_id < ? AND last_id < ?", (commit.floor, commit.floor))
             deleted_blocks = deleted.rowcount
+            for start, end in commit.spent:
+                spent = "DELETE FROM block WHERE first_id >= ? AND first_id < ? AND last_id < ?"
+                deleted_blocks += db.execute(spent, (start, end, end)).rowcount
             write_claims(db, commit.claims.items())
             db.executemany("DELETE FROM uplink WHERE name = ?", [(name,) for name in commit.forgotten])
             for loss in commit.losses:

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.clock import Clock
+from gateway.outbox.boots import Epoch
+from gateway.outbox.bounds import Bounds
 from gateway.outbox.follower import Follower
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Commit, Log
 from gateway.outbox.quarantine import Quarantined
-from gateway.outbox.store import Store
+from gateway.outbox.shedding import Shedding
+from gateway.outbox.store import Store, Written
+from gateway.outbox.times import Times
 from gateway.reading import Publication, Reading
 
 INTERVAL = 1.0
 LEAD = 0.25
 UPLINKS = ("near", "far")
 SHM = Path("/dev/shm")
+T = TypeVar("T")
 
 
 @dataclass
@@ -43,11 +50,41 @@ def boot(reading: Reading) -> float:
     return reading.boot
 
 
-class OutboxMachine(RuleBasedStateMachine):
-    """Two streams, two uplinks, one file. Time goes on only where a rule says so; commits happen when they are due."""
+class AtOnce:
+    """A writer whose thread has always done already what it was given."""
 
-    @initialize(durable_first=st.booleans())
-    def begin(self, durable_first: bool) -> None:
+    def submit(self, job: Callable[[], Any]) -> AtOnce:
+        self.result = job()
+        return self
+
+    def __await__(self) -> Generator[None, None, Any]:
+        return self.result
+        yield
+
+
+def now(work: Coroutine[Any, Any, T]) -> T:
+    """Return what comes of something that waits only for such a writer."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise AssertionError("it waits")
+
+
+class Quiet:
+    def warning(self, *_: object, **__: object) -> None:
+        return None
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Three streams, two uplinks, one file.
+
+    Time goes on only where a rule says so; commits happen when they are due.
+    """
+
+    @initialize(durable_first=st.booleans(), policy=st.sampled_from(["drop-oldest", "drop-newest", "thin"]))
+    def begin(self, durable_first: bool, policy: str) -> None:
+        self.policy = policy
         self.folder = Path(tempfile.mkdtemp(dir=SHM if SHM.is_dir() else None))
         self.durable_first = durable_first
         self.now = 100.0
@@ -65,8 +102,15 @@ class OutboxMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.store = Store(self.folder / "outbox.db", max_size=10**9, keep_free=0, uplinks=UPLINKS)
         state, _ = self.store.open("boot", 0.0, 0.0 if self.durable_first else INTERVAL)
-        self.log = Log(state, UPLINKS, durable_first=self.durable_first)
+        self.log = Log(state, UPLINKS, durable_first=self.durable_first, high={"alarm"})
+        clock = Clock(boot=lambda: self.now, wall=lambda: self.now, boot_id="boot")
+        times = Times(clock, [Epoch(state.epoch, "boot", 0.0)], 0.0)
+        bounds = Bounds(
+            self.log, times, max_count=None, max_size=10**9, max_age=None, when_full=self.policy, logger=Quiet()
+        )
+        self.shedding = Shedding(self.log, self.store, AtOnce(), times, bounds)  # type: ignore[arg-type]
         self.job: tuple[Commit, float, dict[str, Ends]] | None = None
+        self.written: Written | None = None  # of that job, once it is durable
         self.in_flight: dict[str, list[int]] = {name: [] for name in UPLINKS}
         self.sure: dict[str, set[int]] = {name: set() for name in UPLINKS}  # released, and `then` was called
         self.first_taken: dict[str, list[int]] = {name: [] for name in UPLINKS}
@@ -89,6 +133,7 @@ class OutboxMachine(RuleBasedStateMachine):
                     ids = self.take(name, 1000)
                     assert ids, f"{follower.account.waiting} waiting for {name}, and none can be taken"
                     self.ack(name, ids)
+                assert self.take(name, 1) == [], "and it passes over what is not there any more"
                 assert self.ends[name].all() == self.everything(name), "taken in = delivered + lost + set aside"
                 assert sorted(self.told[name]) == sorted(self.ended[name]), "every end is told, once"
             self.commit()
@@ -100,7 +145,8 @@ class OutboxMachine(RuleBasedStateMachine):
             for loss in losses:
                 if loss.reason == "crash-window":
                     continue
-                assert loss.last_seq - loss.first_seq + 1 == loss.count
+                span = loss.last_seq - loss.first_seq + 1
+                assert loss.count == span or (self.policy == "thin" and 0 < loss.count < span)
                 in_ledger[loss.uplink] += loss.count
             every = {name: self.ends[name] for name in UPLINKS}
             assert in_ledger == {name: len(ends.lost | ends.aside | ends.again) for name, ends in every.items()}
@@ -112,7 +158,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     # ---- what may happen
 
-    @rule(stream=st.sampled_from(["a", "b"]), count=st.integers(1, 5), publication=st.booleans())
+    @rule(stream=st.sampled_from(["a", "b", "alarm"]), count=st.integers(1, 5), publication=st.booleans())
     def put(self, stream: str, count: int, publication: bool = False) -> None:
         for _ in range(count):
             n = self.log.next_id
@@ -140,7 +186,7 @@ class OutboxMachine(RuleBasedStateMachine):
             if ids := self.take(name, limit):
                 self.ack(name, ids)
 
-    @rule(stream=st.sampled_from(["a", "b"]), count=st.integers(1, 5))
+    @rule(stream=st.sampled_from(["a", "b", "alarm"]), count=st.integers(1, 5))
     def put_and_commit(self, stream: str, count: int) -> None:
         """A device speaks while every broker is away."""
         self.put(stream, count)
@@ -228,14 +274,20 @@ class OutboxMachine(RuleBasedStateMachine):
     def start(self) -> None:
         """A transaction begins: from here on until `settle` it is under way."""
         if self.job is None:
-            self.job = (self.log.begin(), self.now, deepcopy(self.ends))
+            commit = self.shedding.begin()
+            self.note_losses()
+            self.job = (commit, self.now, deepcopy(self.ends))
             self.last = self.now
 
     @rule()
     def settle(self) -> None:
         if self.job is not None:
             commit = self.job[0]
-            self.log.finish(commit, self.write())
+            written = self.write()
+            self.shedding.done(commit, written)
+            self.note_losses()
+            self.shedding.take_note(written)
+            self.log.finish(commit, written.blocks)
             self.job = None
             for then in commit.then:
                 then()
@@ -250,27 +302,49 @@ class OutboxMachine(RuleBasedStateMachine):
         assert self.job is not None
         began = self.job[1]
         self.log.failed(self.job[0])
+        self.shedding.failed()
         self.job = None
         self.start()
         assert self.job is not None
         self.job = (self.job[0], began, self.job[2])
 
-    @rule(sparing=st.booleans())
+    @rule(size=st.integers(1, 400), new=st.sampled_from(["a", "alarm", None]))
     @precondition(lambda self: self.job is None)
-    def shed_oldest(self, sparing: bool) -> None:
-        """The card is full: the oldest block goes into the ledger."""
-        flying = [span for name in UPLINKS for span in self.log.followers[name].in_flight()] if sparing else []
-        readings = self.store.oldest(1, flying)
+    def too_full(self, size: int, new: str | None) -> None:
+        """The card is full: something goes, with the next transaction; what is of high priority goes last."""
+        first = self.log.next_id
+        if new is not None:
+            self.put(new, 1)
+        self.commit()
+        commit = Commit(self.log.tail.slice(first, self.log.next_id), self.log.next_id, {}, 0)
+        spans = [span for name in UPLINKS for span in self.log.followers[name].in_flight()]
+        left, idle = self.normal_left([]), self.normal_left(spans)
+        flying = {name: set(self.in_flight[name]) - self.ends[name].all() for name in UPLINKS}
+        written = Written(self.log.blocks, 16 + size, 16, 0, 16)
+        self.shedding.take_note(written)
+        now(self.shedding.bound(commit, written))
+        lost = self.note_losses()
         for name in UPLINKS:
-            flying_here = set(self.in_flight[name]) - self.ends[name].all()
-            assert not sparing or flying_here.isdisjoint(reading.id for reading in readings)
-            fresh = {reading.id for reading in readings} - self.ends[name].all() - self.not_for[name]
-            follower = self.log.followers[name]
-            assert self.log.lose(follower, readings, "full", boot) == len(fresh)
-            follower.tell()
-            self.ends[name].lost |= fresh
-            self.ended[name] |= fresh
-            self.sure[name] -= fresh
+            high = {one for one in lost[name] if self.readings[one].stream == "alarm"}
+            assert not high or not left, "what is of high priority goes when nothing else is left"
+            assert not lost[name] & flying[name] or not idle, "what is with a broker when no other block is left"
+
+    def normal_left(self, spared: list[tuple[int, int]]) -> set[int]:
+        """Return what is on the card, is not of high priority, and is lacking."""
+        pieces = self.store.oldest(1 << 30, spared, high=False)
+        followers = self.log.followers.values()
+        return {one.id for piece in pieces for one in piece.readings if any(each.lacks(one) for each in followers)}
+
+    def note_losses(self) -> dict[str, set[int]]:
+        """Return what was given up since the last time, of what this model has not given up itself."""
+        lost = {}
+        for name in UPLINKS:
+            lost[name] = set(self.told[name]) - self.ended[name]
+            assert not lost[name] & self.ends[name].all(), "nothing has two ends"
+            self.ends[name].lost |= lost[name]
+            self.ended[name] |= lost[name]
+            self.sure[name] -= lost[name]
+        return lost
 
     @rule(written=st.booleans(), seconds=st.sampled_from([0.0, 0.0625, 1.0]))
     def crash(self, written: bool, seconds: float) -> None:
@@ -278,6 +352,8 @@ class OutboxMachine(RuleBasedStateMachine):
         self.time_goes_on(seconds)
         if self.job is not None and written:
             self.write()
+            for name in UPLINKS:
+                self.ends[name].lost |= self.ends_on_card[name].lost
         self.store.close()
         for name in UPLINKS:
             ends = self.ends[name].all() | self.not_for[name]
@@ -361,20 +437,27 @@ class OutboxMachine(RuleBasedStateMachine):
     def take(self, name: str, limit: int) -> list[int]:
         follower = self.log.followers[name]
         readings: list[Reading] = self.log.take(follower, limit)
-        while not readings and not follower.held and (start := follower.wanted(self.log.tail.start)) is not None:
-            page, damaged = self.store.read(start, self.log.tail.start, 3)
-            assert not damaged
-            follower.pages.append(page)
+        while not readings and (wanted := list(follower.wanted(self.log.tail.start))):
+            for shelf, start, upto in wanted:
+                page, damaged = self.store.read(start, upto, 3)
+                assert not damaged
+                if self.shedding.is_stale(page):
+                    return []  # it is read again when the transaction is over
+                shelf.put(page)
             readings = self.log.take(follower, limit)
         ids = [reading.id for reading in readings]
-        assert ids == sorted(ids), "in order"
         for reading in readings:
             assert reading == self.readings[reading.id]
             assert reading.id not in self.ends[name].all(), "nothing that has met its end is sent again"
             assert reading.id not in follower.released, "nothing that is released is sent again"
+        for is_high in (True, False):
+            mine = [one for one in ids if (self.readings[one].stream == "alarm") is is_high]
+            assert mine == sorted(mine), "in order"
+        normal = {one for one in self.readings if self.readings[one].stream != "alarm"}
         seen = set(self.first_taken[name]) - self.released_ever[name]
         new = [one for one in ids if one not in seen | self.released_ever[name]]
-        assert not (seen and new) or min(new) > max(seen), "order is kept"
+        before, after = seen & normal, [one for one in new if one in normal]
+        assert not (before and after) or min(after) > max(before), "order is kept"
         self.first_taken[name] += new
         return ids
 
@@ -386,13 +469,22 @@ class OutboxMachine(RuleBasedStateMachine):
         self.ended[name] |= fresh
         self.sure[name] -= fresh
 
-    def write(self) -> int:
+    def write(self) -> Written:
         assert self.job is not None
         commit, _, ends = self.job
-        blocks = self.store.commit(commit, None).blocks
+        written = self.store.commit(commit, None)
         self.on_card |= {reading.id for reading in commit.readings}
         self.ends_on_card = ends
-        return blocks
+        if written.thinned is not None:
+            for name, ids in written.thinned.ids.items():
+                assert not {one for one in ids if self.readings[one].stream == "alarm"}, "never of high priority"
+                ends[name].lost |= set(ids)
+            self.on_card -= {one for one in self.on_card if not self.is_on_card(one)}
+        return written
+
+    def is_on_card(self, one: int) -> bool:
+        page, _ = self.store.read(one, one + 1, 1)
+        return any(reading.id == one for reading in page.readings)
 
     def commit(self) -> None:
         self.settle()
