@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from gateway.config import load
+from gateway.proof import Proof
 from tests.mqtt.proxies import HttpProxy, Socks5Proxy
 from tests.system.harness import Mosquitto, free_port, until
 
@@ -28,6 +29,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial" / "python-client.md"
 TLS = DOCS / "how-to" / "tls.md"
 PROXY = DOCS / "how-to" / "connect-through-a-proxy.md"
+METERED = DOCS / "how-to" / "metered-link.md"
 PATIENCE = 30.0
 
 
@@ -250,3 +252,14 @@ async def test_through_proxies(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text(shown.text)
     config = load(tmp_path / "gateway.toml", environ={"HOME": str(tmp_path), "PROXY_PASSWORD": "sesame"})
     assert config.uplinks["cloud"].endpoints[0].proxy == "http://proxy.example:3128"
+
+
+def test_a_metered_link(tmp_path: Path) -> None:
+    """The config of the page says what the page says of it, and a receiver finds readings in what it shows."""
+    shown = {block.language: block.text for block in blocks(METERED)}
+    (tmp_path / "gateway.toml").write_text(shown["toml"])
+    uplink = load(tmp_path / "gateway.toml", environ={"HOME": str(tmp_path)}).uplinks["cloud"]
+    assert (uplink.rate_limit, uplink.batch, uplink.compress, uplink.live_first) == ((2.0, 1000.0), 100, "gzip", True)
+    proof = Proof()
+    proof.take("sensors/gw/boiler", shown["json"].encode())
+    assert (proof.received, proof.report().others) == (2, 0)
