@@ -221,7 +221,7 @@ async def test_a_long_outage_is_explained_in_the_end(tmp_path: Path, seed: int) 
         receiver.came.clear()
 
     for run in range(5):
-        async with Outbox(path, ["cloud"], max_size=60_000, commit_interval=0.05) as outbox:
+        async with Outbox(path, ["cloud"], max_size=45_000, commit_interval=0.05) as outbox:
             async with Announcer(outbox, 0.01) as announcer:
                 receiver = Receiver(outbox, "cloud")
                 link = Again(announcer, "cloud")

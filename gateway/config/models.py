@@ -76,8 +76,10 @@ class OutboxSection(Section):
         description="The longest that readings wait, after a start, for a clock that is not set yet. "
         "After that they go out, marked as unsynced.",
     )
-    when_full: Literal["drop-oldest", "drop-newest"] = Field(
-        default="drop-oldest", description="What goes when the outbox is full; the ledger says what went."
+    when_full: Literal["drop-oldest", "drop-newest", "thin"] = Field(
+        default="drop-oldest",
+        description="What goes when the outbox is full; the ledger says what went. "
+        '"thin": every second reading of each device, of the oldest first, and again when all are thinned.',
     )
 
     @model_validator(mode="before")

@@ -118,7 +118,7 @@ def choose(
     search = _Search(Ranges(spared), size)
     for start, end, level in terraces.ascending():
         if level < LEVELS and not search.is_over:
-            search.look(_rows(db, start, min(end, below)), start, min(end, below), 2 * level)
+            search.look(_rows(db, start, min(end, below)), start, end if end <= below else 0, 2 * level)
     return Choice(search.groups, search.seen, search.is_over)
 
 
@@ -169,12 +169,14 @@ class _Search:
         return self._size <= 0 or self._readings >= AT_ONCE or self._looks >= LOOKS
 
     def look(self, rows: Iterable[_Row], start: int, end: int, level: int) -> None:
-        """Take of these blocks, which are all in [start, end), those that can have this level and have it not yet."""
+        """Take of these blocks, from id `start` on, those that can have this level and have it not yet.
+
+        There are no others below `end`.
+        """
         is_open = False  # the last group may become longer
         for row in rows:
             if self.is_over:
-                end = start
-                break
+                return
             self._looks += 1
             if self._spared.overlap(row.first, row.last + 1):
                 is_open = False

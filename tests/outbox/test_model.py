@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
