@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,32 @@ from gateway.clock import JITTER, Clock
 from gateway.timesync import RELEASED, Evidence, Sources, Sync, ask_kernel, verdict
 
 NOW = RELEASED + 1e7
+UNIT = Path(__file__).parents[1] / "deploy" / "systemd" / "sensor-gateway.service"
+ASK = """
+import os
+from gateway.timesync import ask_kernel
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)  # and with it all capabilities
+print(ask_kernel())
+"""
+REFUSE = """
+import ctypes, struct, sys
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+def op(code, jt, jf, k): return struct.pack("=HBBI", code, jt, jf, k)
+calls = [int(one) for one in sys.argv[1:]]
+# Load the number of the call; for each of those: return EPERM; else let it pass.
+code = op(0x20, 0, 0, 0) + b"".join(op(0x15, 0, 1, one) + op(0x06, 0, 0, 0x00050001) for one in calls)
+code += op(0x06, 0, 0, 0x7FFF0000)
+filter = ctypes.create_string_buffer(code)
+class Program(ctypes.Structure): _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+program = Program(len(code) // 8, ctypes.addressof(filter))
+assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, ctypes.byref(program), 0, 0) == 0, ctypes.get_errno()
+"""
+"""What ProtectClock= in a unit does: a seccomp filter (man 2 seccomp) that refuses the calls named as arguments."""
+CLOCK_CALLS = {"x86_64": (159, 305), "aarch64": (171, 266)}
+"""The numbers of adjtimex and clock_adjtime (the kernel's system call tables)."""
 
 
 def test_a_clock_that_nobody_sets_is_taken_as_it_is() -> None:
@@ -80,10 +110,37 @@ def test_a_folder_that_may_not_be_looked_into_says_nothing(tmp_path: Path) -> No
     assert Sources(run=tmp_path, kernel=lambda: False)() == Evidence(False, None, False)
 
 
-def test_the_kernel_of_this_machine_answers() -> None:
-    """Asking changes nothing, needs no privilege, and gives a plain answer or none."""
-    assert ask_kernel() in (True, False, None)
-    assert Sources()() == Sources()()
+def answer_of(words: str, *arguments: str) -> str:
+    """Return what a process without privileges prints."""
+    done = subprocess.run([sys.executable, "-c", words, *arguments], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_kernel_is_asked_without_privileges() -> None:
+    """Asking changes nothing, so anybody may; the answer is the same as root's."""
+    said = ask_kernel()
+    if said is None:
+        pytest.skip("this sandbox lets nobody ask")
+    assert answer_of(ASK) == str(said)
+
+
+@pytest.mark.skipif(platform.machine() not in CLOCK_CALLS, reason="the numbers of its system calls are not known here")
+def test_a_kernel_that_may_not_be_asked_says_nothing() -> None:
+    """Under a unit with ProtectClock= the call is refused, which is no answer, and no error."""
+    assert answer_of(REFUSE + ASK, *map(str, CLOCK_CALLS[platform.machine()])) == "None"
+
+
+def test_the_unit_lets_the_kernel_be_asked(tmp_path: Path) -> None:
+    """It takes everything away from the service that it does not need, and not this."""
+    lines = UNIT.read_text().splitlines()
+    assert not any(line.startswith("ProtectClock=") for line in lines)
+    assert "CapabilityBoundingSet=" in lines, "so it cannot set the clock all the same"
+    if shutil.which("systemd-analyze"):
+        copy = tmp_path / UNIT.name
+        copy.write_text("\n".join("ExecStart=/bin/true" if one.startswith("ExecStart=") else one for one in lines))
+        done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("slip", [0.0, JITTER / 2, -JITTER / 2])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from gateway.outbox.block import DamagedBlock, decode
+from gateway.outbox.boots import Epoch, boots
 from gateway.outbox.errors import OutboxError
 from gateway.outbox.follower import Claim, is_for
 from gateway.outbox.ledger import Loss
@@ -144,8 +145,9 @@ class Inspection:
         return lambda reading: reading.id not in acked and is_for(reading.stream, claim.devices)
 
     def offsets(self) -> dict[int, float]:
-        """Return, for each epoch, the seconds from time since boot to UTC."""
-        return dict(self._db.execute("SELECT id, clock_offset FROM epoch").fetchall())
+        """Return, for each epoch, the seconds from time since boot to UTC, as its boot knew them last."""
+        rows = self._db.execute("SELECT id, boot_id, clock_offset FROM epoch ORDER BY id").fetchall()
+        return {epoch: boot.offset for boot in boots([Epoch(*row) for row in rows]) for epoch in boot.epochs}
 
     def standing(self, uplink: str) -> Standing:
         """Return what the card knows of an uplink."""

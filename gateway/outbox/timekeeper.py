@@ -32,19 +32,12 @@ class Timekeeper:
         self._logger = logger
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0  # seconds since boot
-        self._wrong = False  # whoever reads the log has been told that it is not set
+        self._said: str | None = None  # what becomes of readings, as whoever reads the log knows it; None: all is well
 
     def open(self) -> None:
         """Look for the first time, and begin to wait."""
-        times = self._times
-        times.judge(self._evidence())
-        self._until = times.now() + self._hold
-        if times.awaited:
-            times.holding = self._hold > 0
-            self._wrong = True
-            waiting = f"readings wait up to {self._hold:g} s for it" if times.holding else "readings go out at once"
-            self._logger.warning(f"the clock is not set yet: {waiting}, and carry bounds if it is not set by then")
-        self._schedule()
+        self._until = self._times.now() + self._hold
+        self._look()
 
     def close(self) -> None:
         """Look no more."""
@@ -59,30 +52,36 @@ class Timekeeper:
 
     def look(self) -> None:
         """Look again whether the clock is set, and whether it has been waited for long enough."""
-        times = self._times
-        before, held = times.sync, times.holding
-        times.judge(self._evidence())
-        times.holding = held and times.awaited and times.now() < self._until
-        if self._wrong and not times.awaited:
-            self._wrong = False
-            self._logger.info(_set_by(times.corrected))
-        elif not self._wrong and times.sync is Sync.UNSET:
-            self._wrong = True
-            self._logger.warning("the clock is certainly wrong now: readings are marked, and carry bounds")
-        elif held and not times.holding and times.sync is Sync.UNSET:
-            self._logger.warning("the clock is still not set: readings go out, marked, and carry bounds")
-        if held is not times.holding or before is not times.sync:
+        before = self._times.sync, self._times.holding
+        self._look()
+        if (self._times.sync, self._times.holding) != before:
             self._on_change()
-        self._schedule()
 
-    def _schedule(self) -> None:
+    def _look(self) -> None:
+        times = self._times
+        times.judge(self._evidence())
+        times.holding = times.awaited and times.now() < self._until
+        self._say()
         self.close()
-        if self._times.sync is Sync.SET:
+        if times.sync is Sync.SET:
             return
-        pause = OFTEN if self._times.awaited else SELDOM
-        if self._times.holding:
-            pause = min(pause, max(0.0, self._until - self._times.now()))
+        left = self._until - times.now()
+        pause = min(OFTEN, left) if left > 0 else OFTEN if times.sync is Sync.UNSET else SELDOM
         self._timer = asyncio.get_running_loop().call_later(pause, self.look)
+
+    def _say(self) -> None:
+        """Tell whoever reads the log, once, what becomes of readings."""
+        unset = self._times.sync is Sync.UNSET
+        fate = f"wait for it, up to {self._hold:g} s" if self._times.holding else "go out, marked" if unset else None
+        if fate == self._said:
+            return
+        self._said = fate
+        if fate is not None:
+            self._logger.warning(f"the clock {'is not' if unset else 'may not be'} set yet: readings {fate}")
+        elif self._times.awaited:
+            self._logger.info("nobody has set the clock: it is taken as it is")
+        else:
+            self._logger.info(_set_by(self._times.corrected))
 
 
 def _set_by(seconds: float) -> str:

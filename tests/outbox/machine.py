@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
 from gateway.clock import Clock
+from gateway.formats import FORMATS
+from gateway.outbox import Feed, Outbox
+from gateway.outbox.boots import Epoch
+from gateway.outbox.times import Times
+from gateway.reading import Reading
 from gateway.timesync import RELEASED, Evidence
 
 START = RELEASED + 3e7
+TEN_YEARS = 3650 * 86_400.0
+EXACT = 0.05
+"""Seconds by which a time may be wrong that is right."""
 
 NOBODY = Evidence(kernel=False)
 """No daemon is there."""
@@ -62,3 +77,45 @@ class Machine:
     def clock(self) -> Clock:
         """The clock of a process that begins now."""
         return Clock(lambda: self.uptime, lambda: self.wall, self.boot_id, lambda: self.evidence)
+
+
+@asynccontextmanager
+async def outbox_of(machine: Machine, path: Path, hold: float = 30.0, **options: Any) -> AsyncIterator[Outbox]:
+    async with Outbox(path, ["cloud"], clock=machine.clock(), hold_unsynced=hold, **options) as outbox:
+        yield outbox
+
+
+def put(outbox: Outbox, machine: Machine, count: int, every: float = 0.01) -> None:
+    """Take in readings that know the truth."""
+    for _ in range(count):
+        machine.now += every
+        outbox.put("boiler", {"truth": machine.now})
+
+
+def look(outbox: Outbox) -> None:
+    assert outbox._timekeeper is not None
+    outbox._timekeeper.look()
+
+
+def sent(feed: Feed, readings: Sequence[Reading]) -> list[dict[str, Any]]:
+    """Return what a receiver gets of these, and acknowledge them."""
+    moments = feed.moments(readings, 5.0)
+    told = [orjson.loads(FORMATS["json"](one, *moment)) for one, moment in zip(readings, moments, strict=True)]
+    if readings:
+        feed.acknowledged([reading.id for reading in readings])
+    return told
+
+
+def is_exact(told: dict[str, Any]) -> bool:
+    return abs(told["ts"] / 1000 - told["truth"]) <= EXACT
+
+
+def times_of(machine: Machine, *epochs: Epoch) -> Times:
+    """A run of this boot, after these."""
+    clock = machine.clock()
+    _, offset = clock.read()
+    return Times(clock, [*epochs, Epoch(100, machine.boot_id, offset)], offset)
+
+
+def reading(epoch: int, boot: float, time: float | None = None) -> Reading:
+    return Reading((epoch << 40) + 1, "boiler", 1, boot, time, {"n": 1})

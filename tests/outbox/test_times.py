@@ -1,67 +1,38 @@
-"""The time of readings: a clock that is set late, never, or put forward and back, on a machine that the test runs."""
+"""The time of readings: a clock that is set late, or put forward and back, on a machine that the test runs."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-import zlib
-from collections.abc import Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.clock import Clock
-from gateway.formats import FORMATS
-from gateway.outbox import Feed, Outbox
+from gateway.outbox import Outbox
 from gateway.outbox.boots import Epoch
-from gateway.outbox.rows import Run
-from gateway.outbox.times import HOUR, Times
+from gateway.outbox.times import HOUR
 from gateway.reading import Reading
 from gateway.timesync import RELEASED, Evidence, Sync
 from tests.outbox.following import take_all
-from tests.outbox.machine import AWAITED, NOBODY, START, Machine
-
-TEN_YEARS = 3650 * 86_400.0
-EXACT = 0.05
-"""Seconds by which a time may be wrong that is right."""
-
-
-@asynccontextmanager
-async def outbox_of(machine: Machine, path: Path, hold: float = 30.0, **options: Any) -> Any:
-    async with Outbox(path, ["cloud"], clock=machine.clock(), hold_unsynced=hold, **options) as outbox:
-        yield outbox
-
-
-def put(outbox: Outbox, machine: Machine, count: int, every: float = 0.01) -> None:
-    """Take in readings that know the truth."""
-    for _ in range(count):
-        machine.now += every
-        outbox.put("boiler", {"truth": machine.now})
-
-
-def look(outbox: Outbox) -> None:
-    assert outbox._timekeeper is not None
-    outbox._timekeeper.look()
-
-
-def sent(feed: Feed, readings: Sequence[Reading]) -> list[dict[str, Any]]:
-    """Return what a receiver gets of these, and acknowledge them."""
-    moments = feed.moments(readings, 5.0)
-    told = [orjson.loads(FORMATS["json"](one, *moment)) for one, moment in zip(readings, moments, strict=True)]
-    if readings:
-        feed.acknowledged([reading.id for reading in readings])
-    return told
-
-
-def is_exact(told: dict[str, Any]) -> bool:
-    return abs(told["ts"] / 1000 - told["truth"]) <= EXACT
-
+from tests.outbox.machine import (
+    AWAITED,
+    NOBODY,
+    START,
+    TEN_YEARS,
+    Machine,
+    is_exact,
+    look,
+    outbox_of,
+    put,
+    reading,
+    sent,
+    times_of,
+)
 
 # ---- a clock that is set late
 
@@ -149,13 +120,28 @@ async def test_the_hold_is_bounded_and_then_readings_are_marked(tmp_path: Path) 
             assert all(is_exact(one) and "time_quality" not in one for one in told)
             assert outbox.clock == ("set", None)
             assert outbox._timekeeper._timer is None, "nobody looks any more"
-    said = [(entry["log_level"], entry["event"].partition(":")[0]) for entry in logs]
+    *said, (level, last) = [(entry["log_level"], entry["event"]) for entry in logs]
     assert said == [
-        ("warning", "the clock is not set yet"),
-        ("warning", "the clock is still not set"),
-        ("info", "the clock was set"),
+        ("warning", "the clock is not set yet: readings wait for it, up to 30 s"),
+        ("warning", "the clock is not set yet: readings go out, marked"),
     ]
-    assert logs[-1]["event"].endswith(" s behind")
+    assert level == "info"
+    assert last.startswith("the clock was set: it was ")
+    assert last.endswith(" s behind")
+
+
+async def test_a_daemon_that_starts_after_the_gateway_is_waited_for_as_well(tmp_path: Path) -> None:
+    """What counts is the time since the start, and not in which order services come up."""
+    machine = Machine(evidence=NOBODY)
+    async with outbox_of(machine, tmp_path / "o.db") as outbox:
+        put(outbox, machine, 2)
+        assert len(outbox.follow("cloud").take(1)) == 1
+        machine.evidence = AWAITED
+        look(outbox)
+        assert outbox.follow("cloud").take(1) == []
+        machine.set()
+        look(outbox)
+        assert len(outbox.follow("cloud").take(1)) == 1
 
 
 async def test_nobody_waits_who_does_not_want_to(tmp_path: Path) -> None:
@@ -197,8 +183,9 @@ async def test_a_boot_that_may_go_on_from_the_last_time_is_held_and_not_marked(t
         look(outbox)
         told = sent(outbox.follow("cloud"), await take_all(outbox.follow("cloud"), 10))
         assert not any("time_quality" in one for one in told)
-    async with outbox_of(machine, path) as outbox:
-        assert outbox.clock[0] == "unknown"
+        assert outbox.clock == ("unknown", None)
+    async with outbox_of(machine, path, hold=0.0) as outbox:
+        assert outbox.clock == ("unknown", None)
 
 
 async def test_once_set_it_stays_set_until_the_next_boot(tmp_path: Path) -> None:
@@ -226,84 +213,6 @@ async def test_a_device_s_own_time_is_kept(tmp_path: Path) -> None:
         outbox.put("meter", {"n": 1}, START)
         (told,) = sent(outbox.follow("cloud"), outbox.follow("cloud").take(10))
         assert told == {"ts": round(START * 1000), "seq": 1, "epoch": 1, "n": 1}
-
-
-# ---- a clock that is never set
-
-
-BOOT = st.fixed_dictionaries(
-    {
-        "down": st.floats(10.0, 1e6),
-        "shows": st.one_of(st.just(0.0), st.floats(-1e7, 1e7), st.none()),  # 1970, or so far from the truth, or right
-        "rate": st.floats(1 - 4e-4, 1 + 4e-4),
-        "is_set": st.sampled_from(["never", "first", "later"]),
-        "runs": st.lists(st.floats(0.5, 1e5), min_size=1, max_size=2),
-        "sends": st.booleans(),
-    }
-)
-
-
-@given(boots=st.lists(BOOT, min_size=1, max_size=5))
-@settings(max_examples=40)
-def test_the_bounds_of_a_time_in_doubt_contain_the_truth(boots: list[dict[str, Any]]) -> None:
-    """Whatever boots there were, a reading is either right or marked; if marked, the truth lies between its bounds."""
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_through(boots, Path(folder, "o.db")))
-
-
-async def _through(boots: list[dict[str, Any]], path: Path) -> None:
-    machine = Machine()
-    told: list[dict[str, Any]] = []
-    taken = 0
-    for boot in boots:
-        shows = boot["shows"] and machine.now + boot["down"] + boot["shows"]
-        machine.reboot(boot["down"], shows=shows, rate=boot["rate"] if boot["is_set"] == "never" else 1.0)
-        if boot["is_set"] == "first":
-            machine.set()
-        for number, length in enumerate(boot["runs"]):
-            async with outbox_of(machine, path, hold=0.0) as outbox:
-                for _ in range(3):
-                    put(outbox, machine, 1, every=length / 3)
-                taken += 3
-                if boot["is_set"] == "later" and number == len(boot["runs"]) - 1:
-                    machine.set()
-                look(outbox)
-                if boot["sends"]:
-                    feed = outbox.follow("cloud")
-                    told += sent(feed, await take_all(feed, feed.account.waiting))
-    async with outbox_of(machine, path, hold=0.0) as outbox:
-        feed = outbox.follow("cloud")
-        told += sent(feed, await take_all(feed, feed.account.waiting))
-    assert len(told) == taken
-    for one in told:
-        if "time_quality" in one:
-            assert one["ts_min"] <= one["truth"] * 1000
-            assert one["truth"] * 1000 <= one.get("ts_max", float("inf"))
-        else:
-            assert is_exact(one)
-
-
-async def test_bounds_are_as_narrow_as_what_is_known(tmp_path: Path) -> None:
-    """Between two boots whose clocks were set, one that never was lies between the end of the first and the second."""
-    path = tmp_path / "o.db"
-    machine = Machine()
-    machine.set()
-    async with outbox_of(machine, path) as outbox:
-        put(outbox, machine, 5, every=100.0)
-        await outbox.flush()
-    ended = machine.now
-    machine.reboot(60.0, shows=0.0)
-    async with outbox_of(machine, path) as outbox:
-        put(outbox, machine, 5, every=100.0)
-    machine.reboot(60.0)
-    machine.set()
-    async with outbox_of(machine, path) as outbox:
-        feed = outbox.follow("cloud")
-        told = sent(feed, await take_all(feed, 10))
-    assert not any("time_quality" in one for one in told[:5])
-    for number, one in enumerate(told[5:], 1):
-        assert one["ts_min"] == pytest.approx((ended + 100.0 * number) * 1000, abs=2000)
-        assert one["ts_max"] == pytest.approx((ended + 60.0 + 500.0 + 60.0) * 1000, abs=2000)
 
 
 # ---- a clock that is put forward and back
@@ -366,20 +275,9 @@ async def _step(steps: list[tuple[str, Any]], evidence: Evidence, path: Path) ->
     ids = [reading.id for reading in got]
     assert ids == sorted(set(ids))
     assert len(ids) == taken_in
-    for epoch in {reading.epoch for reading in got}:
-        seqs = [reading.seq for reading in got if reading.epoch == epoch]
+    for epoch in {one.epoch for one in got}:
+        seqs = [one.seq for one in got if one.epoch == epoch]
         assert seqs == list(range(1, len(seqs) + 1))
-
-
-def times_of(machine: Machine, *epochs: Epoch) -> Times:
-    """A run of this boot, after these."""
-    clock = machine.clock()
-    _, offset = clock.read()
-    return Times(clock, [*epochs, Epoch(100, machine.boot_id, offset)], offset)
-
-
-def reading(epoch: int, boot: float, time: float | None = None) -> Reading:
-    return Reading((epoch << 40) + 1, "boiler", 1, boot, time, {"n": 1})
 
 
 def test_age_is_by_the_time_since_boot() -> None:
@@ -419,49 +317,3 @@ def test_a_clock_that_is_not_set_makes_nothing_old() -> None:
     times.judge(machine.evidence)
     assert times.age(reading(1, 100.0)) == pytest.approx(500.0 + 4900.0)
     assert times.age(reading(2, 100.0)) == pytest.approx(500.0)
-
-
-# ---- what the card knows
-
-
-def test_a_clock_that_nobody_has_called_wrong_is_found_out_by_the_next() -> None:
-    """A boot in 2036 before one that was set in 2026 was not: it gets its bounds."""
-    machine = Machine()
-    machine.set()
-    times = times_of(machine, Epoch(1, "earlier", START + TEN_YEARS, since=RELEASED, seen=50.0))
-    times.judge(machine.evidence)
-    ((_, _, doubt),) = times.moments([reading(1, 10.0)], 5.0)
-    assert doubt is not None
-    assert doubt.latest == pytest.approx(START * 1000, abs=1001)
-    assert doubt.earliest == pytest.approx((RELEASED + 10.0) * 1000, abs=6)
-
-
-def test_the_newest_run_of_a_boot_knows_its_clock_best() -> None:
-    """An earlier run of the same boot, before its clock was set, has the offset that a later one has learned."""
-    machine = Machine()
-    before = [Epoch(1, "b", 0.0, synced=False, seen=10.0), Epoch(2, "b", START - 5000.0, synced=True, seen=500.0)]
-    machine.set()
-    times = times_of(machine, *before)
-    ((ts, _, doubt),) = times.moments([reading(1, 10.0)], 5.0)
-    assert ts == round((START - 4990.0) * 1000)
-    assert doubt is None
-
-
-@given(
-    offset=st.floats(0, 2e9),
-    synced=st.sampled_from([None, True, False]),
-    since=st.none() | st.floats(0, 2e9),
-    seen=st.floats(0, 1e9),
-)
-def test_a_row_comes_back_as_it_was_written(
-    offset: float, synced: bool | None, since: float | None, seen: float
-) -> None:
-    """Also where a database gives a whole number back as one, and as an earlier version has written it."""
-    run = Run(3, "b", offset, 5.0, 1.0, '{"boiler":7}', None, synced, since, seen)
-    assert Run.read((*run[:7], run.crc, *run[7:])) == run
-    assert Run.read((*run[:7], run.crc, None if synced is None else int(synced), since, seen)) == run
-    older = Run(*run[:7])
-    old_sum = zlib.crc32(orjson.dumps([float(one) if isinstance(one, int) else one for one in older[:7]]))
-    assert Run.read((*older[:7], old_sum)) == older
-    assert Run.read((*older[:7], old_sum, None, None, 0.0)) == older
-    assert Run.read(older[:4]) == Run(*older[:4])
