@@ -189,6 +189,7 @@ def _outbox(config: Config, logger: Any, clock: Clock) -> Outbox:
         memory_limit=section.memory_limit,
         max_age=section.max_age,
         when_full=section.when_full,
+        streams=list(config.devices),
         high=[name for name, device in config.devices.items() if device.priority == "high"],
         devices={name: uplink.devices for name, uplink in config.uplinks.items() if uplink.devices is not None},
         clock=clock,

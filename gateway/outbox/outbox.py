@@ -46,9 +46,10 @@ class Outbox:
     memory; 0 means on the card before it is sent. `max_count` bounds how many wait for one uplink, `max_size` the bytes
     on the card or in memory, `memory_limit` those in memory while the card fails, `max_age` the seconds that one may
     wait. `when_full` says what happens then: the oldest that no link has taken go into the ledger, or the newest, or
-    nothing more is taken in (OutboxFull). Readings of the streams in `high` are sent first, are on the card at once,
-    and are kept the longest. `devices` names, for an uplink that does not want all, whose readings it wants. Use as
-    `async with`; opening raises OutboxError.
+    nothing more is taken in (OutboxFull). `streams` are those that are known to come: also what a crash costs before
+    the card has heard of one is in the ledger. Readings of the streams in `high` are sent first, are on the card at
+    once, and are kept the longest. `devices` names, for an uplink that does not want all, whose readings it wants. Use
+    as `async with`; opening raises OutboxError.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Outbox:
         memory_limit: int = 64 * 10**6,
         max_age: float | None = None,
         when_full: str = "drop-oldest",
+        streams: Collection[str] = (),
         high: Collection[str] = (),
         devices: Mapping[str, Collection[str]] | None = None,
         clock: Clock | None = None,
@@ -85,7 +87,14 @@ class Outbox:
         self._timekeeper: Timekeeper | None = None
         self._logger = logger or structlog.get_logger()
         self._store = (
-            Store(path, max_size=max_size, keep_free=keep_free, uplinks=self._uplinks, devices=devices)
+            Store(
+                path,
+                max_size=max_size,
+                keep_free=keep_free,
+                uplinks=self._uplinks,
+                streams=list(streams),
+                devices=devices,
+            )
             if path is not None
             else None
         )

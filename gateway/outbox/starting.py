@@ -53,11 +53,13 @@ def survey(
     interval: float,
     boot: float,
     uplinks: Sequence[str],
+    streams: Iterable[str],
     mark: Mark | None,
 ) -> Begun:
     """Return the run that comes next, `boot` seconds after the machine started, and what is missing; write nothing.
 
-    `mark` is what was known beside the database; None: nothing, or what it says has been accounted for. Raises
+    `streams` are those that may come: what is lost of one before the card has heard of it is to be in the ledger as
+    well. `mark` is what was known beside the database; None: nothing, or what it says has been accounted for. Raises
     sqlite3.Error and DamagedRow.
     """
     known, held, end = runs(db), claims(db), known_end(db)
@@ -67,7 +69,7 @@ def survey(
     now = boot + offset
     if last is not None and last.ended is None and last.interval > 0:
         last = last._replace(streams=orjson.dumps(streams_of(db, last)).decode())
-    before = {} if last is None else dict.fromkeys(orjson.loads(last.streams), 0)
+    before = dict.fromkeys([*(orjson.loads(last.streams) if last else ()), *streams], 0)
     run = Run(epoch, boot_id, offset, now, interval, orjson.dumps(before).decode(), seen=boot)
     *earlier, present = boots([*(one.epoch for one in known), run.epoch])
     same = next((one for one in reversed(known) if one.id in present.epochs), run)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -39,6 +39,8 @@ from gateway.outbox.thin import Choice, Terraces, Thinned, choose, rewrite
 from gateway.outbox.times import Correction
 from gateway.outbox.wear import CHECKPOINT, PAGE_SIZE, Meter, log_length
 
+Circumstances: TypeAlias = tuple[str, float, float, float, Sequence[str], Sequence[str]]
+"""Boot id, offset, commit_interval, seconds since boot, uplinks and streams: what `survey` wants to know."""
 ATTEMPTS = 4
 """How often the file is opened, at most: a card that does not give it back is asked again before it is put aside."""
 PAUSE = 0.3
@@ -76,17 +78,20 @@ class Store:
         max_size: int,
         keep_free: int,
         uplinks: Sequence[str] = (),
+        streams: Sequence[str] = (),
         devices: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         """`uplinks` are the names in the config: those for whom a loss of all knowledge of them would be a loss.
 
-        `devices`: of which devices one of them wants the readings, where not of all.
+        `streams` are those that are known to come. `devices`: of which devices one of the uplinks wants the readings,
+        where not of all.
         """
         self.path = path
         self._mark_path = path.with_name(path.name + ".mark")
         self._max_size = max_size
         self._keep_free = keep_free
         self._uplinks = uplinks
+        self._streams = streams
         self._devices = devices
         self.meter = Meter()
         # The log is at most about as long as this, in pages, or a sixteenth of a small max_size.
@@ -106,7 +111,7 @@ class Store:
 
         A damaged or foreign file is put aside, and what is readable of it goes on. Raises OutboxError.
         """
-        now = boot_id, offset, interval, boot, self._uplinks
+        now = boot_id, offset, interval, boot, self._uplinks, self._streams
         try:
             self._take_lock()
             with self.meter.charged("set-up"):
@@ -140,7 +145,7 @@ class Store:
         if self._lock < 0:
             self._lock = lock(path)
 
-    def _begin(self, now: tuple[str, float, float, float, Sequence[str]]) -> Begun:
+    def _begin(self, now: Circumstances) -> Begun:
         """Open what is there, or what can be made of it, and begin an epoch in it."""
         finish(self.path)
         mark = read_mark(self._mark_path)
@@ -172,7 +177,7 @@ class Store:
         self._mark_now(Mark(begun.run.id, begun.run.id, begun.end))
         return begun
 
-    def _stand_by(self, now: tuple[str, float, float, float, Sequence[str]], error: Exception) -> Begun:
+    def _stand_by(self, now: Circumstances, error: Exception) -> Begun:
         """Begin without a card that could take note of it. Raises OutboxError where that is not what is wrong."""
         try:
             if not is_fault(error, self.path):

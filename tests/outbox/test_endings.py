@@ -49,6 +49,24 @@ async def test_after_an_unclean_end_the_ledger_says_which_readings_are_not_known
     assert "1 s of readings at most" in said[0]
 
 
+async def test_a_stream_that_is_known_to_come_is_named_before_the_card_has_heard_of_it(tmp_path: Path) -> None:
+    """A device that wrote nothing in the last run, or that is new, loses nothing unnamed when the next one crashes."""
+    path = tmp_path / "o.db"
+    async with Outbox(path, ["cloud"], streams=["boiler", "new"]) as outbox:
+        put(outbox, 2, "weather")
+    async with Outbox(path, ["cloud"], streams=["boiler", "new"]) as outbox:
+        put(outbox, 1, "weather")
+        await outbox.flush()
+        copy = crashed(path, "copy.db")
+        put(outbox, 3)
+    async with Outbox(copy, ["cloud"], streams=["boiler", "new"]) as outbox:
+        assert sorted(brief(await outbox.ledger())) == [
+            ("cloud", "boiler", 2, 1, 0, "crash-window"),
+            ("cloud", "new", 2, 1, 0, "crash-window"),
+            ("cloud", "weather", 2, 2, 0, "crash-window"),
+        ]
+
+
 async def test_a_stream_of_which_the_crashed_run_wrote_nothing_is_named_as_well(tmp_path: Path) -> None:
     """With a broker that answers nothing is written: what earlier runs knew of names helps, and else it is "?"."""
     path = tmp_path / "o.db"
