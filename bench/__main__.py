@@ -18,6 +18,7 @@ from bench.measure import Lost, calm, drain_gateway, drain_mosquitto_pub, full_s
 from bench.report import Goal, rounds, speeds, table
 from bench.rig import find
 from bench.senders import SENDERS
+from bench.wear import measure_wear
 
 OURS, PEER, SCRIPT = SENDERS
 SCRIPT_SHARE = 5  # the script is so slow that a fifth of the readings is enough
@@ -89,6 +90,7 @@ MEASUREMENTS = {
     "drain": measure_drain,
     "client": measure_client,
     "backlog": measure_backlog,
+    "wear": lambda args: measure_wear(args.outage),
 }
 
 
@@ -106,6 +108,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the calm line lasts (default 20)")
     parser.add_argument("--backlog", type=int, default=200_000, help="readings in the backlog (default 200000)")
     parser.add_argument("--day", type=int, default=864_000, help="readings to catch up with (default 864000)")
+    parser.add_argument("--outage", type=int, default=3600, help="seconds without a broker, simulated (default 3600)")
     args = parser.parse_args()
     if wrong := set(args.what) - set(MEASUREMENTS):
         parser.error(f"nothing is called {', '.join(wrong)}; choose from {', '.join(MEASUREMENTS)}")

@@ -94,12 +94,14 @@ def is_told(before: Run, after: Run, readings: Iterable[Reading]) -> bool:
     """Say whether these readings tell all that has become of a run: its row needs not be written with them."""
     known, streams = orjson.loads(before.streams), orjson.loads(after.streams)
     told = {**known, **{reading.stream: reading.seq for reading in readings}}
-    return before == after._replace(streams=before.streams) and all(told.get(name) == streams[name] for name in streams)
+    changed = after._replace(streams=before.streams, seen=before.seen)
+    return before == changed and all(told.get(name) == streams[name] for name in streams)
 
 
-def streams_of(db: sqlite3.Connection, run: Run) -> dict[str, int]:
-    """Return the highest seq of each stream of a run that the card knows of: its row tells, and the newest blocks."""
+def as_told(db: sqlite3.Connection, run: Run) -> Run:
+    """Return a run as its row tells, and its newest blocks, which may know more."""
     streams: dict[str, int] = orjson.loads(run.streams)
+    seen = run.seen
     rows = db.execute(
         "SELECT first_id, last_id, count, crc, data FROM block WHERE first_id BETWEEN ? AND ? ORDER BY first_id DESC "
         "LIMIT ?",
@@ -109,7 +111,8 @@ def streams_of(db: sqlite3.Connection, run: Run) -> dict[str, int]:
         with suppress(DamagedBlock):
             for reading in decode(row[-1]) if is_block(*row) else ():
                 streams[reading.stream] = max(streams.get(reading.stream, 0), reading.seq)
-    return streams
+                seen = max(seen, reading.boot)
+    return run._replace(streams=_json(streams), seen=seen)
 
 
 def write_claims(db: sqlite3.Connection, claims: Iterable[tuple[str, Claim]]) -> None:

@@ -12,7 +12,7 @@ from gateway.outbox.boots import Epoch, begun_after, boots
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import State
 from gateway.outbox.mark import Mark
-from gateway.outbox.rows import Run, claims, enter, known_end, runs, streams_of
+from gateway.outbox.rows import Run, as_told, claims, enter, known_end, runs
 from gateway.reading import EPOCH_SHIFT
 
 WINDOWS = 1000
@@ -67,8 +67,8 @@ def survey(
     epoch = max(last.id if last else 0, end >> EPOCH_SHIFT, mark.epoch if mark else 0) + 1
     names = list(dict.fromkeys([*held, *uplinks]))
     now = boot + offset
-    if last is not None and last.ended is None and last.interval > 0:
-        last = last._replace(streams=orjson.dumps(streams_of(db, last)).decode())
+    if last is not None and last.ended is None:
+        known[-1] = last = as_told(db, last)
     before = dict.fromkeys([*(orjson.loads(last.streams) if last else ()), *streams], 0)
     run = Run(epoch, boot_id, offset, now, interval, orjson.dumps(before).decode(), seen=boot)
     *earlier, present = boots([*(one.epoch for one in known), run.epoch])

@@ -113,8 +113,8 @@ class Store:
         """
         now = boot_id, offset, interval, boot, self._uplinks, self._streams
         try:
-            self._take_lock()
             with self.meter.charged("set-up"):
+                self._take_lock()
                 begun = self._begin(now)
         except (sqlite3.Error, Damaged, ValueError, OSError) as error:
             self.close()
