@@ -101,7 +101,7 @@ class _Judge:
         self._line = line
         self._evidence = evidence
         self._losses = [loss for loss in ledger if loss.stream in (line.name, "?")]
-        self._interval = interval
+        self._interval = 0.0 if line.priority == "high" else interval  # which is on the card at once
         self._verdict = verdict
         self._row = verdict.rows[line.name] = Row(line.name)
         self._runs = [run for run in evidence.runs if run.lines[line.name][0] < run.lines[line.name][1]]

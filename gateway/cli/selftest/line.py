@@ -45,8 +45,9 @@ FORMS = {
 class Line:
     """One device behind the symbolic link `port`, and the line that leads to it. Times are those of time.time()."""
 
-    def __init__(self, name: str, form: str, port: Path, rate: float) -> None:
+    def __init__(self, name: str, form: str, port: Path, rate: float, priority: str = "normal") -> None:
         self.name = name
+        self.priority = priority
         self.form = form
         self.port = port
         self.written = array("d")  # when line n went out whole, the last time that it did: [n - 1]

@@ -25,6 +25,8 @@ CONVALESCENCE = 7.0
 """Seconds after which a card that is well again is used again, at the latest: the outbox tries every five."""
 DRAINED = 60.0
 """Seconds within which all must have arrived, once everything is well."""
+KINDS = (("json", "normal"), ("csv", "normal"), ("key-value", "high"))
+"""How each device writes, and its priority."""
 SUBJECT = "gateway.cli.selftest.subject:main"
 
 CONFIG = """[gateway]
@@ -50,6 +52,7 @@ adapter = "serial-text"
 port = "{port}"
 baudrate = 115200
 format = "{form}"
+priority = "{priority}"
 """
 
 
@@ -95,8 +98,8 @@ class Rig:
                 for name in BROKERS
             }
             self.lines = [
-                stack.enter_context(Line(name, form, self.folder / f"tty-{name}", RATE))
-                for name, form in zip(DEVICES, ("json", "csv", "key-value"), strict=True)
+                stack.enter_context(Line(name, form, self.folder / f"tty-{name}", RATE, priority))
+                for name, (form, priority) in zip(DEVICES, KINDS, strict=True)
             ]
             call = (self._subject, (str(self._configure()), str(self._levers.path), self._cards))
             self.gateway = Gateway(self.folder, children, call, self.lines, self._canary, self._is_ill)
@@ -290,7 +293,9 @@ class Rig:
         text = CONFIG.format(
             folder=self.folder, interval=round(INTERVAL * 1000), brokers=brokers, protocol=self._kind.protocol
         )
-        text += "".join(DEVICE.format(name=line.name, port=line.port, form=line.form) for line in self.lines)
+        text += "".join(
+            DEVICE.format(name=line.name, port=line.port, form=line.form, priority=line.priority) for line in self.lines
+        )
         file = self.folder / "gateway.toml"
         file.write_text(text.replace('format = "csv"', 'format = "csv"\ncolumns = ["n", "x"]'))
         return file
