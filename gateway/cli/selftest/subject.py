@@ -11,6 +11,7 @@ from gateway.cli.selftest.levers import AILMENTS, Levers
 from gateway.clock import Clock
 from gateway.config import load
 from gateway.service import run
+from gateway.timesync import Sources
 
 
 def main(config: str, levers: str, cards: bool) -> int:
@@ -19,7 +20,7 @@ def main(config: str, levers: str, cards: bool) -> int:
         hold = stack.enter_context(Levers(Path(levers)))
         if cards:
             stack.enter_context(Card()).fault = _Fault(hold)
-        clock = Clock(wall=lambda: time.time() + hold.ahead())
+        clock = Clock(wall=lambda: time.time() + hold.ahead(), evidence=Sources())
         return run(load(Path(config)), log_format="json", clock=clock)
 
 
