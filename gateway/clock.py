@@ -11,6 +11,8 @@ from gateway.timesync import Evidence
 
 # A correction smaller than this is the jitter of reading two clocks one after the other.
 JITTER = 0.001
+ATTEMPTS = 10
+"""How often the clocks are read to know their distance, at most: on a busy machine, much may happen in between."""
 
 BOOTTIME: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 """Seconds since boot, also those asleep."""
@@ -39,12 +41,24 @@ class Clock:
         self.evidence = evidence
         self.boot_id = read_boot_id() if boot_id is None else boot_id
         self._wall = wall
-        self._offset = wall() - boot()
+        self._offset = self._measure()
 
     def read(self) -> tuple[float, float]:
         """Return seconds since boot, and from there to UTC as it is now, without the jitter of reading two clocks."""
         now = self.boot()
-        offset = self._wall() - now
-        if not -JITTER <= offset - self._offset <= JITTER:
-            self._offset = offset
+        if not -JITTER <= self._wall() - now - self._offset <= JITTER:
+            offset = self._measure()
+            if not -JITTER <= offset - self._offset <= JITTER:
+                self._offset = offset
         return now, self._offset
+
+    def _measure(self) -> float:
+        """Return the distance of the two clocks, as they were read closest to one another."""
+        narrowest, offset = float("inf"), 0.0
+        for _ in range(ATTEMPTS):
+            before, wall, after = self.boot(), self._wall(), self.boot()
+            if after - before < narrowest:
+                narrowest, offset = after - before, wall - (before + after) / 2
+            if narrowest <= JITTER:
+                break
+        return offset

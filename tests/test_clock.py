@@ -152,3 +152,20 @@ def test_the_jitter_of_reading_two_clocks_is_no_correction(slip: float) -> None:
     assert clock.read() == (100.0, NOW - 100.0)
     wall[0] += 0.05
     assert clock.read() == (100.0, pytest.approx(NOW - 100.0 + 0.05 + slip, abs=1e-6))
+
+
+@given(st.lists(st.sampled_from([0.0, 0.0, 0.3, 2.0]), max_size=15))
+def test_a_process_that_is_held_up_between_two_clocks_takes_that_for_no_correction(pauses: list[float]) -> None:
+    """On a busy machine, or while it is frozen, much time can pass between reading the one clock and the other."""
+    now = [0.0]
+    left = [*pauses]
+
+    def read(ahead: float) -> float:
+        now[0] += left.pop() if left else 0.0
+        return now[0] + ahead
+
+    clock = Clock(boot=lambda: read(0.0), wall=lambda: read(NOW), boot_id="b")
+    left += pauses
+    for _ in range(10):
+        _, offset = clock.read()
+        assert offset == pytest.approx(NOW, abs=2 * JITTER)

@@ -116,11 +116,9 @@ class Times:
         first = self.epoch << EPOCH_SHIFT
         offset, offsets = self._offset, self._offsets
         moments: list[Moment] = [
-            (
-                int((boot + offsets.get(id_ >> EPOCH_SHIFT, offset) if time is None else time) * 1000 + 0.5),
-                boot < since or id_ < first,
-                None,
-            )
+            (int((boot + offset if time is None else time) * 1000 + 0.5), boot < since, None)
+            if id_ >= first
+            else (int((boot + offsets.get(id_ >> EPOCH_SHIFT, offset) if time is None else time) * 1000 + 0.5), True, None)
             for id_, _, _, boot, time, _ in readings
         ]
         if self._doubts:
