@@ -11,6 +11,7 @@ from gateway.announce import Announcer
 from gateway.outbox import Outbox
 from gateway.outbox.audit import audit
 from gateway.outbox.inspection import Inspection
+from gateway.outbox.log import Log, State
 from gateway.reading import LEDGER
 from tests.outbox.following import crashed, ids_of, message, take_all
 
@@ -102,6 +103,18 @@ async def test_it_is_gone_with_the_next_transaction_or_not_at_all(tmp_path: Path
         assert standing(copy) == waiting
         with Inspection(copy) as card:
             assert sum(loss.count for loss in card.ledger()) == lost
+
+
+def test_a_transaction_that_failed_is_repeated_with_it() -> None:
+    """The card is told until it knows."""
+    log = Log(State(1), ["near", "far"])
+    log.remove("far")
+    for _ in range(2):
+        commit = log.begin()
+        assert (commit.forgotten, list(commit.claims), commit.void) == (["far"], ["near"], False)
+        log.failed(commit)
+    log.finish(log.begin(), 0)
+    assert (log.begin().forgotten, log.restless) == ([], False)
 
 
 async def test_the_last_uplink_can_be_forgotten(tmp_path: Path) -> None:

@@ -206,6 +206,7 @@ async def test_after_a_power_cut_the_newest_seq_is_known(tmp_path: Path, deliver
                 feed.acknowledged([one.id for one in feed.take(1000) if one.stream == "door"])
             put(outbox, 2, "boiler")
             put(outbox, step % 2, "meter")
+            put(outbox, step == 2, "hatch")  # and no more
             if delivered and step % 5 == 4:
                 feed.acknowledged(ids_of(feed.take(7)))
             await outbox.flush()
