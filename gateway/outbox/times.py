@@ -114,11 +114,11 @@ class Times:
         """
         since = self.refresh() - late
         first = self.epoch << EPOCH_SHIFT
-        offset, offsets = self._offset, self._offsets
+        offset, earlier = self._offset, self._offsets.get
         moments: list[Moment] = [
             (int((boot + offset if time is None else time) * 1000 + 0.5), boot < since, None)
             if id_ >= first
-            else (int((boot + offsets.get(id_ >> EPOCH_SHIFT, offset) if time is None else time) * 1000 + 0.5), True, None)
+            else (int((boot + earlier(id_ >> EPOCH_SHIFT, offset) if time is None else time) * 1000 + 0.5), True, None)
             for id_, _, _, boot, time, _ in readings
         ]
         if self._doubts:
