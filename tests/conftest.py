@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -51,6 +54,14 @@ def _has_children() -> bool:
 
 def _opened_since(before: dict[int, str]) -> dict[int, str]:
     return {fd: target for fd, target in _descriptors().items() if before.get(fd) != target}
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Give a folder for temporary files whose name leaves room for that of a socket, which may have 107 bytes."""
+    made = Path(tempfile.mkdtemp(prefix="gw-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,14 +45,6 @@ def demo(folder: Path, pace: float, *, terminal: int | None = None) -> Iterator[
         finally:
             if process.poll() is None:
                 process.kill()
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """Give a folder for temporary files whose name leaves room for that of a socket, which may have 107 bytes."""
-    made = Path(tempfile.mkdtemp(prefix="gw-"))
-    yield made
-    shutil.rmtree(made)
 
 
 def left_behind(folder: Path) -> list[str]:

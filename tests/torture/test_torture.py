@@ -30,26 +30,26 @@ def campaign(folder: Path, subject: str | None = None, broker: str = "mosquitto"
     return made
 
 
-async def test_a_slice_of_the_campaign(tmp_path: Path) -> None:
+async def test_a_slice_of_the_campaign(short: Path) -> None:
     """Over 60 SIGKILLs and 40 other faults, every line of every device is delivered or in the ledger."""
-    outcome = await campaign(tmp_path).run(draw(SEED, 60, 40))
+    outcome = await campaign(short).run(draw(SEED, 60, 40))
     assert outcome.verdict.problems == [], f"sensor-gateway selftest --seed {SEED} --kills 60 --faults 40"
     assert outcome.done["kill"] == 60
     assert outcome.done.total() == 100
     for row in outcome.verdict.rows.values():
         assert row.written == row.delivered + row.lost.total()
         assert row.delivered > 200
-    assert list(tmp_path.iterdir()) == []
+    assert list(short.iterdir()) == []
 
 
-async def test_with_the_broker_of_the_extra_demo(tmp_path: Path) -> None:
+async def test_with_the_broker_of_the_extra_demo(short: Path) -> None:
     """It runs where there is no mosquitto, too."""
     acts = [
         Act(1, "kill", way="was ready", amount=0.5),
         Act(2, "broker killed", target="first", lasts=0.2),
         Act(3, "kill", way="was ready", amount=0.5),
     ]
-    outcome = await campaign(tmp_path, broker="amqtt").run([acts])
+    outcome = await campaign(short, broker="amqtt").run([acts])
     assert outcome.verdict.problems == []
 
 
@@ -65,20 +65,20 @@ WORDS = {"drops": "has another seq", "hurries": "is missing", "forgets": "is mis
 
 
 @pytest.mark.parametrize("bug", sorted(TRIGGERS))
-async def test_a_planted_bug_is_found(tmp_path: Path, bug: str) -> None:
+async def test_a_planted_bug_is_found(short: Path, bug: str) -> None:
     """A gateway that loses, hurries, forgets or misdates readings fails the account, whichever of them it is."""
     acts = [*NOISE, TRIGGERS[bug]]
     if bug == "forgets":  # only what no broker takes has to be on the card
         acts = [*BROKEN, *NOISE, Act(3, "kill", 1.0, way="was ready", amount=1.0)]
-    outcome = await campaign(tmp_path, bug).run([acts])
+    outcome = await campaign(short, bug).run([acts])
     assert [problem for problem in outcome.verdict.problems if WORDS[bug] in problem], outcome.verdict.problems
     assert outcome.failed == acts
 
 
-async def test_the_shortest_trace_is_what_it_takes(tmp_path: Path) -> None:
+async def test_the_shortest_trace_is_what_it_takes(short: Path) -> None:
     """Of a round that fails, what has nothing to do with it is left out."""
     acts = [*NOISE, TRIGGERS["hurries"]]
-    assert await campaign(tmp_path, "hurries").shorten(acts, 60.0) == [TRIGGERS["hurries"]]
+    assert await campaign(short, "hurries").shorten(acts, 60.0) == [TRIGGERS["hurries"]]
 
 
 def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -103,9 +103,9 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_it_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
+def test_it_leaves_no_process_behind(short: Path, number: signal.Signals) -> None:
     """Interrupted, ended or killed: brokers, gateways and who starts them are gone, and so are its files."""
-    with started(tmp_path, "--faults", "0", "--kills", "1000") as process:
+    with started(short, "--faults", "0", "--kills", "1000") as process:
         assert process.stdout is not None
         while "#3 " not in process.stdout.readline():
             assert process.poll() is None
@@ -116,12 +116,12 @@ def test_it_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> 
     until(lambda: not any(map(alive, children)), 10, "all have ended")
     if number is not signal.SIGKILL:
         assert process.returncode == 130
-        assert list(tmp_path.iterdir()) == []
+        assert list(short.iterdir()) == []
 
 
-def test_the_command_says_what_was_done(tmp_path: Path) -> None:
+def test_the_command_says_what_was_done(short: Path) -> None:
     """A short run: the seed, a line for each act, the account, and exit status 0."""
-    with started(tmp_path, "--kills", "2", "--faults", "1") as process:
+    with started(short, "--kills", "2", "--faults", "1") as process:
         out, err = process.communicate(timeout=100)
     assert (process.returncode, err) == (0, "")
     lines = out.splitlines()

@@ -144,6 +144,7 @@ async def test_strict_order_marks_only_what_is_old(tmp_path: Path) -> None:
         assert {number for number, historical in marked(broker).items() if historical} == set(range(1, 11))
 
 
+@pytest.mark.alone
 async def test_a_slow_broker_gets_as_much_of_a_backlog_as_live_readings_can_bear(tmp_path: Path) -> None:
     """Of a window of 400, a broker that takes 400 a second soon holds a fraction, and so answers in a fraction."""
     window, rate = 400, 400.0
