@@ -17,6 +17,9 @@ Increase and Decrease Algorithms for Congestion Avoidance in Computer Networks, 
 QUEUE = 0.1
 """Seconds that an acknowledgement may take longer than the shortest of late: readings are queueing then. Twice what
 acknowledgements wait to be read while few are in flight (`gateway.mqtt.doze`), which is no queue."""
+HICCUP = 2
+"""Measurements in a row that are too long before the window shrinks: a single one is a process that had to wait for the
+processor, or a broker for its disk. As long as it goes on, the window shrinks with each further pair."""
 MEMORY = 10.0
 """Seconds for which the shortest acknowledgement is remembered, once or twice: the way to a broker changes. What is
 found too long meanwhile shrinks the window, and with it the queue, so that what is then the shortest is the way's own.
@@ -34,8 +37,8 @@ _NONE = -1
 class Catchup:
     """The window of a backlog on one link, in readings. Times are seconds of any one clock.
 
-    One message at a time is measured, from its sending to its acknowledgement, and each measurement is one step: up,
-    if the window was full and nothing queues, or down. `largest` is the window of all readings together.
+    One message at a time is measured, from its sending to its acknowledgement, so that each round trip is one step: up
+    if the window was full and nothing queues, down if something does. `largest` is the window of all readings together.
     """
 
     def __init__(self, largest: int, patience: float) -> None:
@@ -45,6 +48,7 @@ class Catchup:
         self._window = min(START, self._largest)
         self._doubling = True
         self._filled = False  # since the last step
+        self._long = 0  # how many measurements in a row were too long
         self._token = _NONE  # of the message that is measured
         self._at = 0.0  # when it was sent
         self._shortest = [float("inf"), float("inf")]  # before `_since`, and from then on
@@ -120,9 +124,10 @@ class Catchup:
             self._shortest = [self._shortest[1], latency]
             self._since = now
         self._shortest[1] = min(self._shortest[1], latency)
-        if latency > min(self._shortest) + QUEUE:
+        filled, self._filled = self._filled, False
+        self._long = self._long + 1 if latency > min(self._shortest) + QUEUE else 0
+        if not self._long and filled:
+            self._window = min(self._largest, self._window * 2 if self._doubling else self._window + STEP)
+        elif self._long and self._long % HICCUP == 0:
             self._window = max(1, int(self._window * SHRINK))
             self._doubling = False
-        elif self._filled:
-            self._window = min(self._largest, self._window * 2 if self._doubling else self._window + STEP)
-        self._filled = False

@@ -136,6 +136,18 @@ def test_a_way_that_becomes_longer_is_found_out() -> None:
     assert queue.taken - before >= 30 * 500
 
 
+def test_a_hiccup_costs_nothing() -> None:
+    """One acknowledgement that is late is the machine's doing; two in a row are a queue, and two more a longer one."""
+    catchup, now = Catchup(1000, 5.0), 0.0
+    sizes = []
+    for token, latency in enumerate([0.01] * 9 + [0.5, 0.01, 0.5, 0.5, 0.5, 0.5, 0.01]):
+        catchup.sent(token, catchup.window, now)
+        now += latency
+        catchup.acknowledged([token], now)
+        sizes.append(catchup.window)
+    assert sizes[8:] == [875, 875, 875, 875, 437, 437, 218, 222]
+
+
 def test_a_broker_that_becomes_slow_is_spared() -> None:
     """A broker whose disk is suddenly a hundred times slower has little in its queue soon after."""
     queue = Queue(Catchup(1000, 5.0), lambda now: 5000 if now < 5 else 200, lambda _: 0.001)
