@@ -58,7 +58,7 @@ class Gateway:
         self.figures: Mapping[str, Any] = {}
         self.log = folder / "gateway.log"
         self.changed = asyncio.Event()  # set, and made anew, whenever something is told
-        self._address = folder / "notify"
+        self._name = folder.name
         self._children = children
         self._call = call
         self._lines = lines
@@ -79,14 +79,12 @@ class Gateway:
         """Start a run. Does not wait until it is ready."""
         self.runs.append(Run(time.time()))
         self.figures = {}
-        self._address.unlink(missing_ok=True)
+        address = f"{self._name}-{len(self.runs)}"  # in the abstract namespace: a path could be too long
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._notify.bind(str(self._address))
+        self._notify.bind(f"\0{address}")
         asyncio.get_running_loop().add_reader(self._notify, self._listen, self._notify, self.run)
         function, arguments = self._call
-        self._child = self._children.call(
-            function, *arguments, environ={"NOTIFY_SOCKET": str(self._address)}, log=self.log
-        )
+        self._child = self._children.call(function, *arguments, environ={"NOTIFY_SOCKET": f"@{address}"}, log=self.log)
         self._guard = asyncio.create_task(self._watch(self._child))
 
     async def ready(self, seconds: float = READY) -> bool:
