@@ -7,7 +7,7 @@ from typing import cast
 
 from gateway.mqtt import Connection, Properties
 from gateway.reading import Publication
-from gateway.uplink.profiles import Profile, effective, judge
+from gateway.uplink.profiles import Profile, Verdict, effective, judge
 from gateway.uplink.route import Batch
 
 _SIZES = ("payload", "packet")  # how the reason begins that something is too large for
@@ -47,10 +47,10 @@ class Fitting:
     def too_big(self, batch: Batch) -> bool:
         """Say whether this batch of one message is larger than what the broker takes."""
         ((topic, payload, _),) = batch.messages
-        if not self._connection.fits(topic, payload, batch.properties):
-            return True
-        verdict = judge(self._profile, topic, len(payload), batch.qos, batch.retain)
-        return verdict.refused is not None and verdict.refused.startswith(_SIZES)
+        refused = self._refusal(
+            batch, topic, payload, judge(self._profile, topic, len(payload), batch.qos, batch.retain)
+        )
+        return refused is not None and refused.startswith(_SIZES)
 
     def fit(self, batch: Batch) -> Sequence[Batch]:
         """Return what can be sent of a batch, in order; what never can is in quarantine."""
@@ -60,10 +60,10 @@ class Fitting:
         for message in batch.messages:
             topic, payload, token = message
             verdict = judge(self._profile, topic, len(payload), batch.qos, batch.retain)
-            if verdict.refused is not None:
-                self._say(f"a message is set aside: {verdict.refused}")
-                word = "too-big" if verdict.refused.startswith(_SIZES) else "rejected"
-                self._set_aside(token, f"{word}: {verdict.refused}")
+            if (refused := self._refusal(batch, topic, payload, verdict)) is not None:
+                self._say(f"a message is set aside: {refused}")
+                word = "too-big" if refused.startswith(_SIZES) else "rejected"
+                self._set_aside(token, f"{word}: {refused}")
                 continue
             if verdict.downgraded is not None:
                 self._on_downgraded()
@@ -72,3 +72,13 @@ class Fitting:
                 fitted.append(Batch([], verdict.qos, verdict.retain, batch.properties))
             fitted[-1].messages.append(message)
         return fitted
+
+    def _refusal(self, batch: Batch, topic: bytes, payload: bytes, verdict: Verdict) -> str | None:
+        """Return why the broker will never take a message, of which `verdict` judges all but the properties."""
+        if verdict.refused is not None or not batch.properties:
+            return verdict.refused
+        try:
+            fits = self._connection.fits(topic, payload, batch.properties)
+        except ValueError:
+            fits = True  # what is wrong with them is said when they are to be sent
+        return None if fits else "packet is, with its properties, larger than what this broker takes"

@@ -250,7 +250,8 @@ class Outgoing:
             for message in messages:
                 self._publish(Batch([message], qos, retain, properties))
         else:
-            self._catchup.sent(messages[-1][2], self._in_flight(), now)
+            # At QoS 0 nothing is in flight; there it is the transport that says when it is too much.
+            self._catchup.sent(messages[-1][2], self._in_flight() if qos else self._window, now)
 
     def _set_aside(self, token: int, words: str) -> None:
         """No broker will take this."""

@@ -17,6 +17,7 @@ from gateway.announce import WithLedger
 from gateway.formats import FORMATS
 from gateway.formats.packing import Packing, unpack
 from gateway.mqtt import Properties
+from gateway.mqtt.codec import encode
 from gateway.mqtt.packets import Publish
 from gateway.outbox import Feed, Outbox
 from gateway.reading import LEDGER, Reading
@@ -244,6 +245,24 @@ async def test_a_batch_larger_than_the_broker_takes_is_split(tmp_path: Path) -> 
         assert numbers(broker) == [*range(1, 21), *range(22, 32)]
         assert max(map(len, came(broker))) > 1
         assert max(len(one.payload) for one in broker.publishes) < 300
+
+
+@pytest.mark.parametrize(("size", "aside"), [(60, 3), (90, 3), (105, 3), (140, 0)])
+async def test_what_mqtt_5_says_of_a_payload_counts_as_well(tmp_path: Path, size: int, aside: int) -> None:
+    """A packet that is too large only with its properties is not sent either, but set aside with the reason."""
+    async with ScriptedBroker() as broker:
+        broker.maximum_packet_size = size
+        async with rig(tmp_path, endpoint(broker), packing=Packing("array", "gzip")) as it:
+            it.put(3)
+            await it.empty()
+            assert (it.uplink.account.delivered, it.uplink.account.quarantined) == (3 - aside, aside)
+            assert [one.reason.partition(":")[0] for one in await it.outbox.quarantined()] == ["too-big"] * aside
+        assert len(broker.connects) == 1
+        assert all(broker_packet(one) <= size for one in broker.publishes)
+
+
+def broker_packet(publish: Publish) -> int:
+    return len(encode(publish, 5))
 
 
 async def test_a_batch_that_a_broker_refuses_is_taken_apart(tmp_path: Path) -> None:

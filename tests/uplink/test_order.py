@@ -177,6 +177,18 @@ async def test_strict_order_fills_the_window_of_a_slow_broker(tmp_path: Path) ->
             assert max(serving.held) >= 390
 
 
+async def test_at_qos_0_a_backlog_is_not_held_back(tmp_path: Path) -> None:
+    """Nothing is acknowledged there, so that the window grows at once, and the transport is what slows down."""
+    async with ScriptedBroker() as broker, rig(tmp_path, endpoint(broker), qos=0, live_first=True) as it:
+        it.put(3000)
+        async with it.uplink:
+            await it.empty()
+            assert it.uplink.link is not None
+            assert it.uplink.link._outgoing._catchup.window == 50 - 50 // 8
+            await broker.wait_published(3000)
+        assert readings(broker) == list(range(1, 3001))
+
+
 @pytest.mark.parametrize("live_first", [False, True])
 @pytest.mark.parametrize("reason", [0x96, 0x97])
 async def test_a_quota_slows_down_and_costs_neither_the_link_nor_a_reading(
