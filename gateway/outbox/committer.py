@@ -16,7 +16,7 @@ from gateway.outbox.opening import is_damage
 from gateway.outbox.place import Gone
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.shedding import Shedding
-from gateway.outbox.shelf import Page
+from gateway.outbox.shelf import Bad, Page
 from gateway.outbox.store import Store, Written
 from gateway.outbox.times import Times
 from gateway.outbox.trouble import Trouble
@@ -134,7 +134,7 @@ class Committer:
         """Why the card takes nothing now, in the ledger's words; None if it does."""
         return self._writing.reason
 
-    async def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
+    async def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[Bad]]:
         """Read back, after a while if the card cannot be read now. See `Keeper`."""
         if (kept := self._log.kept) and upto > kept[0].id:
             if start >= kept[0].id:
@@ -153,7 +153,7 @@ class Committer:
         self._reading.over()
         return found
 
-    async def _unreadable(self, start: int, upto: int) -> tuple[Page, list[tuple[int, int]]]:
+    async def _unreadable(self, start: int, upto: int) -> tuple[Page, list[Bad]]:
         """Return nothing, for now; or what has been asked for too often as damaged."""
         self._unread[start] = self._unread.get(start, 0) + 1
         if self._unread[start] < TRIES:
@@ -282,9 +282,11 @@ class Committer:
         """Set the file up anew; what it has lost and memory does not have goes into the ledger."""
         log = self._log
         claims = {name: follower.claim for name, follower in log.followers.items()}
+        before = log.on_card()
         present = await self._writer.submit(partial(self._store.recover, claims, log.tail.start))
+        left = await self._writer.submit(partial(self._store.waiting, claims))
         self._broken = False
-        lost = log.recovered(present)
+        lost = log.recovered(present, {name: before[name] - left[name] for name in before})
         self._logger.error(
             "the outbox was set up anew, with what is in memory, and with as much of what it held as could be had",
             why=self._why,

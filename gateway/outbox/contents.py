@@ -13,24 +13,24 @@ from gateway.outbox.ledger import Loss
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
 from gateway.outbox.rows import LOSS, is_block
-from gateway.outbox.shelf import Page
+from gateway.outbox.shelf import Bad, Page
 from gateway.reading import Reading
 
 
-def read(db: sqlite3.Connection, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
+def read(db: sqlite3.Connection, start: int, upto: int, limit: int) -> tuple[Page, list[Bad]]:
     """Read back at least `limit` readings from id `start` on, if there are as many below `upto`.
 
-    Returns the page, and (first, last) id of each block that is damaged.
+    Returns the page, and each block that is damaged.
     """
     readings: list[Reading] = []
-    damaged: list[tuple[int, int]] = []
+    damaged: list[Bad] = []
     end = start
     while len(readings) < limit:
         try:
             if not (found := block_at(db, end, upto)):
                 end = upto
                 break
-            (first, last) = found[0]
+            first, last, _ = found[0]
             (row,) = db.execute("SELECT count, crc, data FROM block WHERE first_id = ?", (first,))
         except sqlite3.Error:
             if end == start:
@@ -41,15 +41,15 @@ def read(db: sqlite3.Connection, start: int, upto: int, limit: int) -> tuple[Pag
                 raise DamagedBlock("checksum")
             readings.extend(decode(row[2]))
         except DamagedBlock:
-            damaged.append((first, last))
+            damaged.append((first, last, row[0]))
         end = last + 1
     return Page(start, end, readings), damaged
 
 
-def block_at(db: sqlite3.Connection, start: int, upto: int) -> list[tuple[int, int]]:
-    """Return (first, last) id of the block that has id `start`, or of the next; what is in it is not read."""
+def block_at(db: sqlite3.Connection, start: int, upto: int) -> list[Bad]:
+    """Return the block that has id `start`, or the next, without a look into it."""
     return db.execute(
-        "SELECT first_id, last_id FROM block WHERE first_id < ? AND last_id >= ? AND first_id >= "
+        "SELECT first_id, last_id, count FROM block WHERE first_id < ? AND last_id >= ? AND first_id >= "
         "(SELECT coalesce(max(first_id), 0) FROM block WHERE first_id <= ?) ORDER BY first_id LIMIT 1",
         (upto, start, start),
     ).fetchall()

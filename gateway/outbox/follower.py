@@ -285,8 +285,8 @@ class Follower:
         """Say whether a broker may have seen it on an earlier link, or in an earlier run."""
         return one < self.horizon or one in self._again
 
-    def give_up(self, start: int, end: int, reason: str) -> int:
-        """Give up all ids in [start, end), and return how many were waiting."""
+    def give_up(self, start: int, end: int, reason: str, most: int = END) -> int:
+        """Give up all ids in [start, end), and return how many were waiting: `most` at most, if others are not there."""
         fresh = [one for a, b in self.acked.gaps(start, end) for one in range(a, b)]
         if fresh:
             if self.session and not self.session.get(SPOILED) and self._with_broker(fresh):
@@ -294,6 +294,7 @@ class Follower:
             self._remove(start, end)
             self.acked.add(start, end)
             self.released.difference_update(fresh)
+            del fresh[most:]
             if self.devices is not None:
                 del fresh[max(0, self.account.waiting) :]  # of a whole block, nobody knows how many were for it
             self.account.waiting -= len(fresh)

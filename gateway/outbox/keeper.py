@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gateway.outbox.ledger import Loss
 from gateway.outbox.quarantine import Quarantined
-from gateway.outbox.shelf import Page
+from gateway.outbox.shelf import Bad, Page
 
 
 class Keeper(Protocol):
@@ -35,8 +35,8 @@ class Keeper(Protocol):
     async def stored(self, one: int) -> None:
         """Return once this id would survive a power cut, or needs not, as soon as that can be."""
 
-    async def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
-        """Read back at least `limit` readings with start <= id < upto; also (first, last) id of what is damaged."""
+    async def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[Bad]]:
+        """Read back at least `limit` readings with start <= id < upto; also what is damaged."""
 
     async def ledger(self) -> list[Loss]:
         """Return every entry of the ledger, oldest first."""

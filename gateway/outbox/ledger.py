@@ -43,10 +43,12 @@ class Loss:
         After a sparse one it begins within it, or is sparse as well and begins no farther behind it than the lost ones
         within are apart; otherwise, right behind it. Never before its first: that is what an entry is known by.
         """
+        if not self.count or not other.count:
+            return False
         if not self.is_sparse:
             return not other.is_sparse and other.first_seq == self.last_seq + 1
         apart = (self.last_seq - self.first_seq) // self.count + 1 if other.is_sparse else 0
-        return other.count > 0 and self.first_seq <= other.first_seq <= self.last_seq + apart
+        return self.first_seq <= other.first_seq <= self.last_seq + apart
 
     def plus(self, other: Loss) -> Loss:
         """Return this one and another of its kind as one."""

@@ -9,6 +9,7 @@ from gateway.outbox.follower import Account, Claim, Follower, choice
 from gateway.outbox.ledger import Ledger, Loss, entries
 from gateway.outbox.quarantine import Quarantine, Quarantined
 from gateway.outbox.ranges import END, Ranges
+from gateway.outbox.shelf import Bad
 from gateway.outbox.tail import Tail
 from gateway.outbox.thin import Thinning
 from gateway.reading import A_READING, EPOCH_SHIFT, Publication, Reading, Value, weigh
@@ -235,11 +236,11 @@ class Log:
                     follower.account.waiting -= follower.wants(reading.stream)
                     follower.pass_over(one)
 
-    def damaged(self, follower: Follower, blocks: Sequence[tuple[int, int]]) -> int:
-        """Put what could not be read back for `follower`, (first id, last id), into the ledger: how many, not which."""
+    def damaged(self, follower: Follower, blocks: Sequence[Bad]) -> int:
+        """Put what could not be read back for `follower` into the ledger: how many, not which."""
         total = 0
-        for first, last in blocks:
-            if count := follower.give_up(first, last + 1, "disk-error"):
+        for first, last, most in blocks:
+            if count := follower.give_up(first, last + 1, "disk-error", most):
                 total += count
                 loss = Loss(follower.name, "?", first >> EPOCH_SHIFT, 0, 0, 0.0, 0.0, count, "disk-error")
                 self.ledger.enter(loss)
@@ -352,16 +353,28 @@ class Log:
         mean = (weight - self.weight) // max(1, self.secured - secured)
         self.tail.drop(min(self.flushed, self.tail.end - min(KEEP, KEEP_BYTES // max(1, mean))))
 
-    def recovered(self, present: Sequence[tuple[int, int]]) -> int:
+    def on_card(self) -> dict[str, int]:
+        """Return how many readings each uplink lacks, of those that are only on the card."""
+        in_memory = [*self.kept, *self.tail.slice(self.tail.start, self.next_id)]
+        return {
+            name: follower.account.waiting - sum(map(follower.lacks, in_memory))
+            for name, follower in self.followers.items()
+        }
+
+    def recovered(self, present: Sequence[tuple[int, int]], most: Mapping[str, int]) -> int:
         """Note that the card was set up anew and holds these [start, end) of ids: what it has lost is given up.
 
-        What is still in memory is to be written again. Returns how many readings are lost, to whom most are.
+        That is at most so many, by uplink: of ids that are missing, some may have been thinned. What is still in memory
+        is to be written again. Returns how many readings are lost, to whom most are.
         """
         in_memory = [(one.id, one.id + 1) for one in self.kept]  # and all behind `start`
         stored, start, lost = Ranges([*present, *in_memory]), self.tail.start, [0]
-        for follower in self.followers.values():
+        for name, follower in self.followers.items():
             missing = [span for a, b in follower.acked.gaps(0, start) for span in stored.gaps(a, b)]
-            lost.append(self.damaged(follower, [(first, end - 1) for first, end in missing]))
+            count = 0
+            for first, end in missing:
+                count += self.damaged(follower, [(first, end - 1, max(0, most[name] - count))])
+            lost.append(count)
         self.blocks = len(present)
         self.flushed = max(self.tail.start, present[-1][1] if present else 0)
         if self.flushed < self.secured:

@@ -9,7 +9,7 @@ from gateway.outbox.bounds import Bounds
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Log
 from gateway.outbox.quarantine import Quarantined
-from gateway.outbox.shelf import Page
+from gateway.outbox.shelf import Bad, Page
 from gateway.outbox.times import Times
 
 AT_ONCE = 1000
@@ -54,7 +54,7 @@ class Memory:
     async def stored(self, one: int) -> None:
         """Return at once: it is as safe as it will ever be."""
 
-    async def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
+    async def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[Bad]]:
         """Return nothing: all there is is in memory."""
         return Page(start, upto, []), []
 

@@ -112,11 +112,11 @@ class Shedding:
         self._choice = None
         gone = 0
         if self.is_full:
-            size = max(written.used - written.limit, min(SHED, written.limit // PART))
+            step = min(SHED, written.max_size // PART)
             if self._bounds.drop_newest:
                 gone += await self._make_way_for(commit)
-            elif not self._bounds.thins or not await self._choose(size):
-                gone += await self._shed(size)
+            elif not self._bounds.thins or not await self._choose(step):  # step by step, as it takes room to give room
+                gone += await self._shed(max(written.used - written.limit, step))
         gone += await self._shorten()
         if self._bounds.max_age is not None:
             pieces = await self._writer.submit(partial(self._store.oldest, 1))
@@ -127,8 +127,14 @@ class Shedding:
         return gone > 0 or self._choice is not None
 
     async def _choose(self, size: int) -> bool:
-        """Choose what is to be thinned; say whether there is anything."""
+        """Choose what is to be thinned; say whether there is anything.
+
+        What is in memory as well is spared, because whoever is not far behind takes it next; unless that is much.
+        """
         log = self._log
+        most = max(follower.account.waiting for follower in log.followers.values())
+        if (log.flushed - log.tail.start) * PART > most:
+            log.forget()
         while True:
             choose = partial(self._store.choose, list(self._flying()), log.tail.start, size)
             choice = await self._writer.submit(choose)
@@ -139,7 +145,7 @@ class Shedding:
                 continue
             if log.tail.start >= log.flushed:
                 return False
-            log.forget()  # what is on the card is in memory as well: that is all there is to be thinned
+            log.forget()
 
     async def _shed(self, size: int) -> int:
         """Give up the oldest `size` bytes.

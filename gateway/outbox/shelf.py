@@ -17,6 +17,10 @@ class Page:
     readings: list[Reading]
 
 
+Bad = tuple[int, int, int]
+"""(first, last) id of a block that cannot be read, and how many readings are in it."""
+
+
 class Shelf:
     """Up to two pages, one behind the other."""
 

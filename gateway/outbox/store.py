@@ -32,7 +32,7 @@ from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
 from gateway.outbox.rows import LAG, Run, block_sum, enter, is_told, known_end, write_claims
 from gateway.outbox.salvage import salvage
-from gateway.outbox.shelf import Page
+from gateway.outbox.shelf import Bad, Page
 from gateway.outbox.standby import APART, is_fault, look
 from gateway.outbox.starting import Begun, begin, survey
 from gateway.outbox.thin import Choice, Terraces, Thinned, choose, rewrite
@@ -353,12 +353,16 @@ class Store:
         self._mark_now(Mark(self._run.id, self._run.id, known_end(db)))
         return spans
 
-    def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[tuple[int, int]]]:
+    def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[Bad]]:
         """Read back at least `limit` readings. See `contents.read`."""
         return contents.read(self._db, start, upto, limit)
 
-    def pass_over(self, start: int, upto: int) -> list[tuple[int, int]]:
-        """Return (first, last) id of the block that has id `start`, or of the next; what is in it is not read."""
+    def waiting(self, claims: Mapping[str, Claim]) -> dict[str, int]:
+        """Return how many readings each uplink lacks, of those on the card."""
+        return {name: contents.waiting(self._db, Ranges(claim.acked), claim.devices) for name, claim in claims.items()}
+
+    def pass_over(self, start: int, upto: int) -> list[Bad]:
+        """Return the block that has id `start`, or the next, without a look into it."""
         return contents.block_at(self._db, start, upto)
 
     def oldest(
