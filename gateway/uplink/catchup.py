@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 START = 16
-"""Readings of the backlog that go out at first: a slow broker has dealt with them soon, and a fast one has the window
+"""Messages of the backlog that go out at first: a slow broker has dealt with them soon, and a fast one has the window
 doubled with every round trip, as TCP begins (RFC 5681, slow start), until it is first too much."""
 STEP = 4
 """Readings by which the window grows with a round trip afterwards. Of a broker that takes 100 a second, that is 40 ms
@@ -41,11 +41,14 @@ class Catchup:
     if the window was full and nothing queues, down if something does. `largest` is the window of all readings together.
     """
 
-    def __init__(self, largest: int, patience: float) -> None:
-        """`patience`: seconds of nothing but refusals for quota after which the link is worth nothing."""
+    def __init__(self, largest: int, patience: float, batch: int = 1) -> None:
+        """`patience`: seconds of nothing but refusals for quota after which the link is worth nothing.
+
+        `batch`: readings that may go as one message.
+        """
         self._largest = max(1, largest - max(1, largest // KEPT))
         self._patience = patience
-        self._window = min(START, self._largest)
+        self._window = min(START * batch, self._largest)
         self._doubling = True
         self._filled = False  # since the last step
         self._long = 0  # how many measurements in a row were too long

@@ -72,7 +72,9 @@ class Outgoing:
         window = broker.options.window
         self._bundles = None if manner.batch is None else Bundles(feed, manner.batch, window)
         self._window = connection.room  # messages that may be in flight
-        self._catchup = Catchup(self._window if self._bundles is None else window, broker.options.ack_timeout)
+        self._catchup = Catchup(
+            self._window if self._bundles is None else window, broker.options.ack_timeout, manner.batch or 1
+        )
         self._live_first = manner.live_first
         self._narrow = False  # QoS 2 is in use, and the broker cannot say how many it takes
         self._later: asyncio.TimerHandle | None = None
