@@ -15,7 +15,7 @@ from gateway.outbox.block import COUNT, DamagedBlock, cut, decode, encode
 from gateway.outbox.ledger import Loss, entries
 from gateway.outbox.ranges import END, Ranges
 from gateway.outbox.rows import block_sum, enter, is_block
-from gateway.reading import Reading
+from gateway.reading import EPOCH_SHIFT, Reading
 
 LEVELS = 1024
 """The highest level; what is full of such blocks drops the oldest."""
@@ -188,7 +188,9 @@ class _Search:
                 is_open = False
                 start = self._note(self._note(start, row.first, level), row.last + 1, row.level)
             else:
-                first = self.groups.pop().first if is_open else row.first
+                # No block reaches over the end of an epoch: nobody could say how much was in it, if it is damaged.
+                goes_on = is_open and self.groups[-1].last >> EPOCH_SHIFT == row.first >> EPOCH_SHIFT
+                first = self.groups.pop().first if goes_on else row.first
                 self.groups.append(Group(first, row.last, level))
                 is_open = True
                 self._readings += row.length
