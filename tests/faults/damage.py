@@ -195,7 +195,7 @@ def explains(loss: Loss, reading: Reading) -> bool:
         return False
     if loss.count == 0:
         return loss.stream == "?" or loss.first_seq <= reading.seq
-    return loss.stream != "?" and loss.first_seq <= reading.seq <= loss.last_seq
+    return loss.stream != "?" and not loss.is_sparse and loss.first_seq <= reading.seq <= loss.last_seq
 
 
 async def run(cases: int, seed: int, folder: Path) -> Counter[str]:
@@ -204,6 +204,7 @@ async def run(cases: int, seed: int, folder: Path) -> Counter[str]:
         await make(folder / "crashed", seed=seed),
         await make(folder / "durable", seed=seed + 1, interval=0.0),
         await make(folder / "stopped", seed=seed + 2, clean=True),
+        await make(folder / "thinned", seed=seed + 3, thinned=True),
     ]
     outcomes: Counter[str] = Counter()
     for number in range(cases):

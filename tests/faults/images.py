@@ -57,8 +57,8 @@ def blocks_of(path: Path) -> dict[int, int]:
     found = {}
     with Pages(path, log_of(path)) as pages:
         for first, columns in pages.rows():
-            if tuple(map(type, columns[1:])) == (int, int, int, bytes):
-                last, count, crc, data = columns[1:]
+            if tuple(map(type, columns[1:])) == (int, int, int, bytes, int, int):
+                last, count, crc, data = columns[1:5]
                 if crc == block_sum(first, last, count, data):
                     found[first] = last
     return found
@@ -85,17 +85,24 @@ def wound(path: Path, at: int, data: bytes) -> None:
         file.write(data)
 
 
-async def make(folder: Path, *, seed: int, interval: float = 1.0, clean: bool = False) -> Image:
-    """Let three runs take in readings, of which some arrive, and leave what they leave."""
+async def make(folder: Path, *, seed: int, interval: float = 1.0, clean: bool = False, thinned: bool = False) -> Image:
+    """Let three runs take in readings, of which some arrive, and leave what they leave.
+
+    `thinned`: there is not room enough for all.
+    """
     dice = random.Random(seed)
     made, home = folder / "made", folder / "image"
     made.mkdir(parents=True)
     home.mkdir()
     image = Image(home, durable=interval == 0)
     path = made / "outbox.db"
+    gone: dict[str, set[int]] = {name: set() for name in UPLINKS}
+    max_size = 60_000 if thinned else 10**9
     for run in range(3):
-        async with Outbox(path, UPLINKS, commit_interval=interval, max_age=None) as outbox:
-            for _ in range(12):
+        async with Outbox(path, UPLINKS, commit_interval=interval, max_size=max_size, when_full="thin") as outbox:
+            for name in UPLINKS:
+                outbox.follow(name).on_fate = lambda ids, _, name=name: gone[name].update(ids)  # type: ignore[misc]
+            for _ in range(36 if thinned else 12):
                 first = outbox._log.next_id
                 for _ in range(dice.choice([1, 5, 40])):
                     values = {"n": outbox.taken_in, "noise": dice.randbytes(dice.choice([4, 60])).hex()}
@@ -115,8 +122,8 @@ async def make(folder: Path, *, seed: int, interval: float = 1.0, clean: bool = 
             await outbox.flush()
             image.epoch = outbox.epoch
             for name in UPLINKS:
-                follower = outbox._log.followers[name]
-                image.waiting[name] = {one for one in image.readings if one not in follower.acked}
+                image.waiting[name] = image.readings.keys() - gone[name]
+                assert len(image.waiting[name]) == outbox.follow(name).account.waiting
             if run == 2 and not clean:
                 copy(made, home)
     if clean:
