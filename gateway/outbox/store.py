@@ -295,7 +295,8 @@ class Store:
             db.executemany("DELETE FROM quarantine WHERE uplink = ? AND id = ?", commit.gone)
             thinned = None if commit.thinning is None else rewrite(db, commit.thinning)
             lag = self._lag + len(blocks)
-            if deleted_blocks or thinned or lag > LAG or not is_told(self._run, run, commit.readings):
+            goes = self._lag and (deleted_blocks or thinned)  # perhaps what told
+            if goes or lag > LAG or not is_told(self._run, run, commit.readings):
                 lag = 0
                 run.write(db)
             db.execute("COMMIT")

@@ -1,4 +1,10 @@
-"""The wear of the card: how many bytes are handed to it, and why, and the sizes that keep them few."""
+"""The wear of the card: how many bytes are handed to it, and why, and the sizes that keep them few.
+
+Measured by `python -m bench wear`: an hour without a broker at 100 readings/s of 122 bytes, one transaction a second,
+then delivered and deleted. Bytes written for each reading, of all causes: 46 with the sizes below; 62 with pages of
+1024, 118 with pages of 2048 or 4096; 48 with a log of 100 pages, 46 with one of 4000; 56 with zlib level 1, 45 with
+level 6, 118 without. docs/performance.md has the whole table.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +16,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 PAGE_SIZE = 512
+"""Bytes of a page of a new file: a transaction writes whole ones, and some only for a few bytes."""
 CHECKPOINT = 2000
+"""Pages of the log after which it is written back: what was written twice meanwhile goes back once."""
 LEVEL = 5
+"""Of zlib: level 6 takes twice the time for blocks of thousands of readings, and gains hardly anything."""
 
 Cause: TypeAlias = Literal["commit", "acknowledge", "checkpoint", "give-back", "mark", "set-up"]
 """A transaction with readings, or without any; the log written back; room given back; the mark; a start."""

@@ -130,10 +130,10 @@ def test_status_says_how_long_it_lasts(filled: Path, tmp_path: Path, capsys: pyt
         "lost": 3,
     }
     assert (told["running"], told["rate"], told["limit"]) == (False, 1.0, 10**6)
-    assert told["holds"] == pytest.approx(10**6 / 25)
+    assert told["holds"] == pytest.approx(10**6 / 15)
     assert 0 < told["lasts"] < told["holds"]
     shown = said(capsys, "status", "-c", config)
-    assert "At this rate (1 readings a second) the outbox holds 11 h 6 min, and " in shown
+    assert "At this rate (1 readings a second) the outbox holds 18 h 31 min, and " in shown
     assert "cloud   2        2025-11-20 12:00:05Z, " in shown
     assert "of 1 MB used" in shown
     assert "holds" not in said(capsys, "status", "--path", filled)

@@ -218,6 +218,7 @@ async def test_after_a_power_cut_the_newest_seq_is_known(tmp_path: Path, deliver
             assert {loss.stream: loss.first_seq - 1 for loss in outbox.found} == seqs
 
 
+@pytest.mark.alone
 async def test_space_is_given_back_without_holding_up_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A drained backlog of 32 MB leaves a short file, and nothing on the loop's side takes 50 ms of CPU for it."""
     path, noise = tmp_path / "o.db", os.urandom(1_000_000)

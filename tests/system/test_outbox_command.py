@@ -48,6 +48,7 @@ def test_trim_by_the_service_is_explained_to_the_receiver(folder: Path, broker: 
         assert status["uplinks"]["cloud"]["waiting"] == waiting["uplinks"]["cloud"]["waiting"] == boiler.written
         assert status["uplinks"]["cloud"]["broker"] is None
         assert status["limit"] == 10**9
+        assert status["wear"]["bytes"]["commit"] > status["wear"]["readings"] > 0
 
         done = command("trim", "--all", "--yes", "-c", config)
         assert (done.returncode, done.stdout) == (0, f"{boiler.written} were given up; the ledger has them.\n")
