@@ -30,13 +30,14 @@ def test_an_uplink_is_forgotten(folder: Path, broker: Mosquitto, how: str) -> No
     config = configuration(folder, brokers=[broker.url])
     with Subscriber(broker) as subscriber, Gateway(config) as gateway:
         gateway.start(*(["--forget", "far"] if how == "option" else []))
-        assert ("type: sensor-gateway outbox forget far" in gateway.log) == (how == "command")
         if how == "command":
+            gateway.wait_log("type: sensor-gateway outbox forget far", 10)
             done = command("forget", "cloud", "--yes", "--path", folder / "outbox.db")
             assert (done.returncode, "is in the config" in done.stderr) == (69, True)
             done = command("forget", "far", "--yes", "-c", config)
             assert (done.returncode, done.stdout[: len("100 were")]) == (0, "100 were")
         gateway.wait_delivered(10)
+        assert ("type: sensor-gateway outbox forget far" in gateway.log) == (how == "command")
         until(lambda: any(one.topic == "sensors/gw/ledger" for one in subscriber.arrivals), 10, "the ledger")
         (entry,) = [json.loads(one.payload) for one in subscriber.arrivals if one.topic == "sensors/gw/ledger"]
         assert (entry["uplink"], entry["count"], entry["reason"]) == ("far", COUNT, "shed")
