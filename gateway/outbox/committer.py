@@ -15,9 +15,10 @@ from gateway.outbox.log import Commit, Log
 from gateway.outbox.opening import is_damage
 from gateway.outbox.place import Gone
 from gateway.outbox.quarantine import Quarantined
+from gateway.outbox.room import Written
 from gateway.outbox.shedding import Shedding
 from gateway.outbox.shelf import Bad, Page
-from gateway.outbox.store import Store, Written
+from gateway.outbox.store import Store
 from gateway.outbox.times import Times
 from gateway.outbox.trouble import Trouble
 from gateway.outbox.writer import Writer

@@ -9,8 +9,9 @@ from gateway.outbox.bounds import Bounds
 from gateway.outbox.contents import Piece
 from gateway.outbox.log import Commit, Log
 from gateway.outbox.ranges import Ranges
+from gateway.outbox.room import Written
 from gateway.outbox.shelf import Page
-from gateway.outbox.store import Store, Written
+from gateway.outbox.store import Store
 from gateway.outbox.thin import Choice, Thinning
 from gateway.outbox.times import Times
 from gateway.outbox.writer import Writer

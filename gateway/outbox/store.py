@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,10 +26,11 @@ from gateway.outbox.log import Commit, State
 from gateway.outbox.mark import Mark
 from gateway.outbox.mark import read as read_mark
 from gateway.outbox.mark import write as write_mark
-from gateway.outbox.opening import Damaged, connect, examine, is_damage, is_unreadable, log_of
+from gateway.outbox.opening import Damaged, connect, examine, is_damage, is_unreadable
 from gateway.outbox.place import carry_over, check, identify
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
+from gateway.outbox.room import Written, measure
 from gateway.outbox.rows import LAG, Run, block_sum, enter, is_told, known_end, write_claims
 from gateway.outbox.salvage import salvage
 from gateway.outbox.shelf import Bad, Page
@@ -47,25 +48,6 @@ PAUSE = 0.3
 """Seconds between these."""
 MARKING = 3600.0
 """Seconds after which the mark beside the database is brought up to date."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a transaction left behind. Sizes in bytes."""
-
-    blocks: int
-    used: int  # in use, in the file and its log
-    limit: int  # what may be in use: max_size, or less where the card has to keep its free space
-    free: int  # left on the card
-    max_size: int
-    spare: int = 0  # pages that nothing is in, if they are most of the file: else others had to be moved for them
-    is_long: bool = False  # the log should be written back
-    thinned: Thinned | None = None
-
-    @property
-    def reason(self) -> str:
-        """Why nothing more fits, in the ledger's words."""
-        return "full" if self.limit >= self.max_size else "no-space"
 
 
 class Store:
@@ -409,27 +391,8 @@ class Store:
         return self._written
 
     def _measure(self) -> Written:
-        size, pages, free = (
-            self._db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_size", "page_count", "freelist_count")
-        )
-        log = log_of(self.path).stat().st_size if log_of(self.path).exists() else 0
-        card = os.statvfs(next(folder for folder in self.path.absolute().parents if folder.exists()))
-        left = card.f_bavail * card.f_frsize
-        limit = allowed(self._max_size, pages * size + log, left, self._keep_free)
-        return Written(
-            self._blocks,
-            (pages - free) * size + log,
-            limit,
-            left,
-            self._max_size,
-            free if free > pages * 4 // 5 else 0,
-            log_length(self.path) >= self._checkpoint,
-        )
-
-
-def allowed(max_size: int, size: int, free: int, keep_free: int) -> int:
-    """Return how many bytes the outbox may use: `max_size`, or less, to leave `keep_free` on the card."""
-    return min(max_size, max(0, size + free - keep_free))
+        found = measure(self._db, self.path, self._max_size, self._keep_free)
+        return replace(found, blocks=self._blocks, is_long=log_length(self.path) >= self._checkpoint)
 
 
 def _json(value: Any) -> str:

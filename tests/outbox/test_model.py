@@ -21,8 +21,9 @@ from gateway.outbox.follower import Follower
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Commit, Log
 from gateway.outbox.quarantine import Quarantined
+from gateway.outbox.room import Written
 from gateway.outbox.shedding import Shedding
-from gateway.outbox.store import Store, Written
+from gateway.outbox.store import Store
 from gateway.outbox.times import Times
 from gateway.reading import Publication, Reading
 

@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 from gateway.clock import Clock
 from gateway.outbox import Feed, Loss, Outbox, OutboxInUse
 from gateway.outbox.outbox import ROOM
-from gateway.outbox.store import Store, allowed
+from gateway.outbox.room import allowed
+from gateway.outbox.store import Store
 from gateway.reading import Reading
 
 
