@@ -20,7 +20,7 @@ PAGE_SIZE = 512
 CHECKPOINT = 2000
 """Pages of the log after which it is written back: what was written twice meanwhile goes back once."""
 LEVEL = 5
-"""Of zlib: level 6 takes twice the time for blocks of thousands of readings, and gains hardly anything."""
+"""Of zlib: level 6 takes half as long again for blocks of thousands of readings, and gains hardly anything."""
 
 Cause: TypeAlias = Literal["commit", "acknowledge", "checkpoint", "give-back", "mark", "set-up"]
 """A transaction with readings, or without any; the log written back; room given back; the mark; a start."""
