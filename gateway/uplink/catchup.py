@@ -14,17 +14,18 @@ SHRINK = 0.5
 """What is left of the window when it was too much. Additive increase and multiplicative decrease are what converges
 to a fair share of what several senders use together, whatever their number: D. Chiu and R. Jain, Analysis of the
 Increase and Decrease Algorithms for Congestion Avoidance in Computer Networks, 1989. A half is what TCP takes."""
-QUEUE = 0.1
-"""Seconds that an acknowledgement may take longer than the shortest of late: readings are queueing then. Twice what
-acknowledgements wait to be read while few are in flight (`gateway.mqtt.doze`), which is no queue."""
+QUEUE = 0.2
+"""Seconds that an acknowledgement may take longer than the shortest of late: readings are queueing then. Four times what
+acknowledgements wait to be read while few are in flight (`gateway.mqtt.doze`), which is no queue; on a busy machine
+processes wait for each other for about as long. What live readings may have to wait follows from it: see `MEMORY`."""
 HICCUP = 2
 """Measurements in a row that are too long before the window shrinks: a single one is a process that had to wait for the
 processor, or a broker for its disk. As long as it goes on, the window shrinks with each further pair."""
 MEMORY = 10.0
 """Seconds for which the shortest acknowledgement is remembered, once or twice: the way to a broker changes. What is
 found too long meanwhile shrinks the window, and with it the queue, so that what is then the shortest is the way's own.
-It may still hold some queue; a window that is halved whenever more than `QUEUE` is added to it keeps that below
-`QUEUE`, and so all of it below twice as much."""
+It may still hold some queue; a window that is halved whenever more than `QUEUE` is added to it keeps that at about
+`QUEUE`, and so all of it at about twice as much."""
 KEPT = 8
 """One in so many messages of the window is kept for live readings, so that they need not wait for a backlog's."""
 PAUSE = 0.1

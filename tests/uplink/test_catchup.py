@@ -149,10 +149,10 @@ def test_a_hiccup_costs_nothing() -> None:
 
 
 def test_a_broker_that_becomes_slow_is_spared() -> None:
-    """A broker whose disk is suddenly a hundred times slower has little in its queue soon after."""
+    """A broker that is suddenly 25 times slower, with a whole window in its queue, has little there a minute later."""
     queue = Queue(Catchup(1000, 5.0), lambda now: 5000 if now < 5 else 200, lambda _: 0.001)
-    queue.run(60.0)
-    assert max(wait for began, wait in queue.waits if began > 30.0) <= 3 * QUEUE
+    queue.run(90.0)
+    assert max(wait for began, wait in queue.waits if began > 60.0) <= 3 * QUEUE
 
 
 def test_a_refusal_for_quota_pauses_and_shrinks_once_for_what_was_in_flight_together() -> None:
