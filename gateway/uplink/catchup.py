@@ -15,7 +15,7 @@ SHRINK = 0.5
 to a fair share of what several senders use together, whatever their number: D. Chiu and R. Jain, Analysis of the
 Increase and Decrease Algorithms for Congestion Avoidance in Computer Networks, 1989. A half is what TCP takes."""
 QUEUE = 0.2
-"""Seconds that an acknowledgement may take longer than the shortest of late: readings are queueing then. Four times what
+"""Seconds that an acknowledgement may take longer than the shortest of late: readings queue then. Four times what
 acknowledgements wait to be read while few are in flight (`gateway.mqtt.doze`), which is no queue, and about what
 processes of a busy machine wait for each other. What live readings may have to wait follows from it: see `MEMORY`."""
 HICCUP = 2
