@@ -203,6 +203,7 @@ class Shedding:
             ends.append(end)
         if min(ends) == piece.end:
             self._spent.append((piece.start, piece.end))
+            closed += 1  # it is done with, though it may be behind something that is not
         if closed:
             self._log.settle()
         return closed
