@@ -286,7 +286,7 @@ class Follower:
         return one < self.horizon or one in self._again
 
     def give_up(self, start: int, end: int, reason: str, most: int = END) -> int:
-        """Give up all ids in [start, end), and return how many were waiting: `most` at most, if others are not there."""
+        """Give up all ids in [start, end), and return how many were waiting: at most `most`."""
         fresh = [one for a, b in self.acked.gaps(start, end) for one in range(a, b)]
         if fresh:
             if self.session and not self.session.get(SPOILED) and self._with_broker(fresh):
