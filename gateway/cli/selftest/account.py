@@ -168,17 +168,18 @@ class _Judge:
         if not reasons:
             self._say("is missing, and the ledger does not know", where)
             return
-        named = reasons - {WINDOW}
-        self._row.lost[min(named or reasons)] += 1
-        if named:
-            return
         ill = [start for start, end in self._evidence.ill if start <= run.ended <= end]
-        if run.status == 0 and not ill:  # on a card that takes nothing, it has nowhere to put what no broker takes
-            self._say("is missing although its run stopped in order", where)
-        if not ill:
-            self._verdict.longest = max(self._verdict.longest, age)
-        if age > self._interval + SLACK and self._line.read[number - 1] < min(ill, default=run.ended) - SLACK:
-            self._say("is missing although it should have been on the card", where)
+        in_time = age <= self._interval + SLACK or self._line.read[number - 1] >= min(ill, default=run.ended) - SLACK
+        if WINDOW in reasons and (in_time or reasons == {WINDOW}):
+            self._row.lost[WINDOW] += 1
+            if not ill:
+                self._verdict.longest = max(self._verdict.longest, age)
+            if run.status == 0 and not ill:  # on a card that takes nothing, it has nowhere to put what no broker takes
+                self._say("is missing although its run stopped in order", where)
+            if not in_time:
+                self._say("is missing although it should have been on the card", where)
+        else:
+            self._row.lost[min(reasons - {WINDOW})] += 1
 
     def _concerns(self, loss: Loss, at: int, seq: int) -> bool:
         run = self._runs[at]
