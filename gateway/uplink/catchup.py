@@ -26,7 +26,7 @@ MEMORY = 10.0
 found too long meanwhile shrinks the window, and with it the queue, so that what is then the shortest is the way's own.
 It may still hold some queue; a window that is halved whenever more than `QUEUE` is added to it keeps that at about
 `QUEUE`, and so all of it at about twice as much."""
-KEPT = 8
+KEPT = 16
 """One in so many messages of the window is kept for live readings, so that they need not wait for a backlog's."""
 PAUSE = 0.1
 """Seconds without sending after a refusal for quota; each that follows before anything is taken doubles them."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.uplink.catchup import PAUSE, QUEUE, START, WARY, Catchup
+from gateway.uplink.catchup import KEPT, PAUSE, QUEUE, START, WARY, Catchup
 
 latencies = st.lists(st.floats(0, 5), max_size=300)
 
@@ -92,7 +92,7 @@ def test_without_a_queue_it_grows_to_the_whole_window(largest: int, way: float) 
         catchup.acknowledged([turn], turn * 3.0 + way)
         sizes.append(catchup.window)
     assert sizes == sorted(sizes)
-    assert largest - largest // 8 - 1 <= sizes[-1] < largest
+    assert largest - largest // KEPT - 1 <= sizes[-1] < largest
 
 
 def test_it_does_not_grow_while_it_is_not_full() -> None:
@@ -116,7 +116,7 @@ def test_live_readings_wait_for_little_of_a_backlog(rate: float, delay: float) -
     settled = sorted(wait for began, wait in queue.waits if began > 20.0)
     step = 8 / rate  # what the window grows by, and what is served meanwhile
     assert settled[int(len(settled) * 0.99)] <= delay + 2 * QUEUE + START / rate + step
-    possible = min(rate - 1 / queue.every, 875 / (delay + 1 / rate)) * 40.0
+    possible = min(rate - 1 / queue.every, 938 / (delay + 1 / rate)) * 40.0
     assert queue.taken >= 0.4 * possible - START
 
 
@@ -145,7 +145,7 @@ def test_a_hiccup_costs_nothing() -> None:
         now += latency
         catchup.acknowledged([token], now)
         sizes.append(catchup.window)
-    assert sizes[8:] == [875, 875, 875, 875, 437, 437, 218, 222]
+    assert sizes[8:] == [938, 938, 938, 938, 469, 469, 234, 238]
 
 
 def test_a_broker_that_becomes_slow_is_spared() -> None:

@@ -17,6 +17,7 @@ from gateway.formats import FORMATS
 from gateway.mqtt.packets import Publish
 from gateway.outbox import Outbox
 from gateway.uplink import Broker, Pace, Readings, Uplink
+from gateway.uplink.catchup import KEPT
 from tests.scripted_broker import ScriptedBroker
 from tests.uplink.test_uplink import Rig, endpoint, readings
 
@@ -184,7 +185,7 @@ async def test_at_qos_0_a_backlog_is_not_held_back(tmp_path: Path) -> None:
         async with it.uplink:
             await it.empty()
             assert it.uplink.link is not None
-            assert it.uplink.link._outgoing._catchup.window == 50 - 50 // 8
+            assert it.uplink.link._outgoing._catchup.window == 50 - 50 // KEPT
             await broker.wait_published(3000)
         assert readings(broker) == list(range(1, 3001))
 
