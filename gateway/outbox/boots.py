@@ -104,14 +104,16 @@ def doubtful(all_boots: Sequence[Boot]) -> dict[int, Span]:
 
     Not earlier than what was over before its boot began: the last time of an earlier boot whose clock was set, and all
     that has passed since, as far as it is known. Not later than the beginning of the first boot after it whose clock
-    was set. A clock that nobody has called wrong is found out by the latter.
+    was set. A clock that nobody has called wrong is found out by the latter, and any that shows less than the former.
     """
     found: dict[int, Span] = {}
     until: float | None = None
     for boot in reversed(all_boots):
         too_late = until is not None and boot.offset + boot.seen - SLACK > until
-        if boot.synced is False or (boot.synced is None and too_late):
+        # Somebody has put it back after it was set.
+        too_early = boot.since is not None and boot.offset + SLACK < boot.since
+        if boot.synced is False or too_early or (boot.synced is None and too_late):
             found.update(dict.fromkeys(boot.epochs, Span(boot.since, until)))
-        if boot.synced:
+        elif boot.synced:
             until = boot.offset + SLACK if until is None else min(until, boot.offset + SLACK)
     return found

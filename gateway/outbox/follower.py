@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from gateway.outbox.ranges import END, Ranges, runs
@@ -17,6 +18,10 @@ SPOILED = "spoiled"
 
 FOR_ALL = ("", LEDGER)
 """Streams that every uplink wants: a program's messages, and the ledger's entries."""
+
+
+MOST = 1 << 20
+"""Readings that a block never holds; one that is damaged may say so."""
 
 
 @dataclass(slots=True)
@@ -287,7 +292,8 @@ class Follower:
 
     def give_up(self, start: int, end: int, reason: str, most: int = END) -> int:
         """Give up all ids in [start, end), and return how many were waiting: at most `most`."""
-        fresh = [one for a, b in self.acked.gaps(start, end) for one in range(a, b)]
+        ids = (one for a, b in self.acked.gaps(start, end) for one in range(a, b))
+        fresh = list(islice(ids, MOST))
         if fresh:
             if self.session and not self.session.get(SPOILED) and self._with_broker(fresh):
                 self.session = {**self.session, SPOILED: True}

@@ -131,7 +131,7 @@ class Inspection:
         return [name for (name,) in self._db.execute("SELECT name FROM uplink ORDER BY name")]
 
     def claim(self, uplink: str) -> Claim:
-        """Return what the card knows of an uplink. Raises OutboxError if it does not know it, DamagedRow if not what."""
+        """Return what the card knows of an uplink. Raises OutboxError if it is nothing, and DamagedRow."""
         row = self._db.execute("SELECT * FROM uplink WHERE name = ?", (uplink,)).fetchone()
         if row is None:
             known = ", ".join(self.uplinks()) or "none"

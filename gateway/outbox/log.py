@@ -240,6 +240,7 @@ class Log:
         """Put what could not be read back for `follower` into the ledger: how many, not which."""
         total = 0
         for first, last, most in blocks:
+            last = min(last, self.flushed - 1)  # what is damaged may say more than can be
             if count := follower.give_up(first, last + 1, "disk-error", most):
                 total += count
                 loss = Loss(follower.name, "?", first >> EPOCH_SHIFT, 0, 0, 0.0, 0.0, count, "disk-error")

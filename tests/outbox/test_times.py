@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -233,6 +233,7 @@ async def test_a_device_s_own_time_is_kept(tmp_path: Path) -> None:
     ),
     evidence=st.sampled_from([NOBODY, AWAITED, Evidence(kernel=True)]),
 )
+@example(steps=[("put", 1), ("step", -TEN_YEARS), ("reboot", None), ("restart", None)], evidence=Evidence(kernel=True))
 @settings(max_examples=40)
 def test_steps_of_ten_years_change_no_order_and_lose_nothing(steps: list[tuple[str, Any]], evidence: Evidence) -> None:
     """Ids and seqs keep their order and have no gap, no clock makes anything too old, and the account is right."""
