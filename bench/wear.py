@@ -15,10 +15,10 @@ from typing import Any
 from bench.measure import DISK
 from bench.report import Goal, table
 from gateway.formats import FORMATS
-from gateway.outbox import block, opening, store, wear
+from gateway.outbox.card import block, opening, store, wear
+from gateway.outbox.card.store import Store
 from gateway.outbox.committer import SPARE, STEP
 from gateway.outbox.log import Log
-from gateway.outbox.store import Store
 from gateway.reading import Reading, Value
 
 RATE = 100

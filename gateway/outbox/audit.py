@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from gateway.outbox.block import DamagedBlock
+from gateway.outbox.card.block import DamagedBlock
 from gateway.outbox.inspection import Block, Inspection
 from gateway.outbox.ledger import Loss
 from gateway.outbox.ranges import Ranges

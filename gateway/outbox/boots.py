@@ -111,7 +111,7 @@ def doubtful(all_boots: Sequence[Boot]) -> dict[int, Span]:
     for boot in reversed(all_boots):
         too_late = until is not None and boot.offset + boot.seen - SLACK > until
         # Somebody has put it back after it was set.
-        too_early = boot.since is not None and boot.offset + SLACK < boot.since
+        too_early = boot.synced and boot.since is not None and boot.offset + SLACK < boot.since
         if boot.synced is False or too_early or (boot.synced is None and too_late):
             found.update(dict.fromkeys(boot.epochs, Span(boot.since, until)))
         elif boot.synced:

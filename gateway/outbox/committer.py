@@ -10,18 +10,18 @@ from functools import partial
 from typing import Any
 
 from gateway.outbox.bounds import Bounds
+from gateway.outbox.card.opening import is_damage
+from gateway.outbox.card.place import Gone
+from gateway.outbox.card.room import Written
+from gateway.outbox.card.store import Store
+from gateway.outbox.card.writer import Writer
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Commit, Log
-from gateway.outbox.opening import is_damage
-from gateway.outbox.place import Gone
 from gateway.outbox.quarantine import Quarantined
-from gateway.outbox.room import Written
 from gateway.outbox.shedding import Shedding
 from gateway.outbox.shelf import Bad, Page
-from gateway.outbox.store import Store
 from gateway.outbox.times import Times
 from gateway.outbox.trouble import Trouble
-from gateway.outbox.writer import Writer
 
 MARGIN = 0.02
 """Seconds that the writer's thread may have to wait for its turn on a busy machine."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from gateway.outbox.card.thin import Thinning
 from gateway.outbox.follower import Account, Claim, Follower, choice
 from gateway.outbox.ledger import Ledger, Loss, entries
 from gateway.outbox.quarantine import Quarantine, Quarantined
 from gateway.outbox.ranges import END, Ranges
 from gateway.outbox.shelf import Bad
 from gateway.outbox.tail import Tail
-from gateway.outbox.thin import Thinning
 from gateway.reading import A_READING, EPOCH_SHIFT, Publication, Reading, Value, weigh
 
 # Readings, and bytes of them, that are on the card already and stay in memory all the same, so that a short outage

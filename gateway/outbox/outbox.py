@@ -13,6 +13,9 @@ import structlog
 from gateway.clock import Clock
 from gateway.outbox.boots import Epoch
 from gateway.outbox.bounds import POLICIES, Bounds
+from gateway.outbox.card.store import Store
+from gateway.outbox.card.wear import Wear
+from gateway.outbox.card.writer import Writer
 from gateway.outbox.committer import Committer
 from gateway.outbox.feed import Feed
 from gateway.outbox.keeper import Keeper
@@ -20,12 +23,9 @@ from gateway.outbox.ledger import Loss, nobody
 from gateway.outbox.log import Log, State
 from gateway.outbox.memory import Memory
 from gateway.outbox.quarantine import Quarantined
-from gateway.outbox.store import Store
 from gateway.outbox.timekeeper import Timekeeper
 from gateway.outbox.times import Times
 from gateway.outbox.trim import forget, trim
-from gateway.outbox.wear import Wear
-from gateway.outbox.writer import Writer
 from gateway.reading import A_READING, Publication, Value, weigh
 from gateway.timesync import RELEASED
 

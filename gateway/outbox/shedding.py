@@ -6,15 +6,15 @@ from dataclasses import replace
 from functools import partial
 
 from gateway.outbox.bounds import Bounds
-from gateway.outbox.contents import Piece
+from gateway.outbox.card.contents import Piece
+from gateway.outbox.card.room import Written
+from gateway.outbox.card.store import Store
+from gateway.outbox.card.thin import Choice, Thinning
+from gateway.outbox.card.writer import Writer
 from gateway.outbox.log import Commit, Log
 from gateway.outbox.ranges import Ranges
-from gateway.outbox.room import Written
 from gateway.outbox.shelf import Page
-from gateway.outbox.store import Store
-from gateway.outbox.thin import Choice, Thinning
 from gateway.outbox.times import Times
-from gateway.outbox.writer import Writer
 
 SHED = 1 << 16
 """Bytes that are given up at once, at least, when the outbox is full; less where it is small."""

@@ -20,9 +20,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.outbox import Loss, Outbox, OutboxError
-from gateway.outbox.aside import KEPT
-from gateway.outbox.opening import log_of
-from gateway.outbox.wear import PAGE_SIZE
+from gateway.outbox.card.aside import KEPT
+from gateway.outbox.card.opening import log_of
+from gateway.outbox.card.wear import PAGE_SIZE
 from gateway.reading import Reading
 from tests.faults.images import FRAME, LOG_HEADER, UPLINKS, Image, make, spans, spared, untouched, wound
 from tests.outbox.following import take_all

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.outbox import Outbox
-from gateway.outbox.opening import log_of
-from gateway.outbox.pages import Pages
-from gateway.outbox.rows import block_sum
-from gateway.outbox.wear import PAGE_SIZE
+from gateway.outbox.card.opening import log_of
+from gateway.outbox.card.pages import Pages
+from gateway.outbox.card.rows import block_sum
+from gateway.outbox.card.wear import PAGE_SIZE
 from gateway.reading import Reading
 from tests.outbox.following import take_all
 

@@ -12,9 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.outbox import Outbox
-from gateway.outbox.aside import draft_of, finish, prune, put_aside
-from gateway.outbox.opening import log_of
-from gateway.outbox.pages import Pages, read_log
+from gateway.outbox.card.aside import draft_of, finish, prune, put_aside
+from gateway.outbox.card.opening import log_of
+from gateway.outbox.card.pages import Pages, read_log
 from tests.faults.damage import SHM, run
 from tests.outbox.following import crashed, ids_of, message, take_all
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.outbox.boots import Epoch, begun_after, boots
-from gateway.outbox.rows import Run
+from gateway.outbox.card.rows import Run
 from gateway.outbox.times import Correction
 from gateway.timesync import RELEASED, Evidence
 from tests.outbox.following import take_all

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.outbox import Loss, Outbox, OutboxError
-from gateway.outbox.mark import SLOT, Mark, read, write
+from gateway.outbox.card.mark import SLOT, Mark, read, write
 from tests.outbox.following import crashed, ids_of, take_all
 
 

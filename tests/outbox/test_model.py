@@ -17,13 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.clock import Clock
 from gateway.outbox.boots import Epoch
 from gateway.outbox.bounds import Bounds
+from gateway.outbox.card.room import Written
+from gateway.outbox.card.store import Store
 from gateway.outbox.follower import Follower
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Commit, Log
 from gateway.outbox.quarantine import Quarantined
-from gateway.outbox.room import Written
 from gateway.outbox.shedding import Shedding
-from gateway.outbox.store import Store
 from gateway.outbox.times import Times
 from gateway.reading import Publication, Reading
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.outbox.block import BYTES, COUNT, DamagedBlock, cut, decode, encode
+from gateway.outbox.card.block import BYTES, COUNT, DamagedBlock, cut, decode, encode
 from gateway.outbox.ranges import Ranges, runs
 from gateway.reading import Publication, Reading
 

@@ -10,8 +10,8 @@ import pytest
 from sqlite_utils import Database
 
 from gateway.outbox import Outbox
-from gateway.outbox.block import encode
-from gateway.outbox.schema import migrations
+from gateway.outbox.card.block import encode
+from gateway.outbox.card.schema import migrations
 from gateway.reading import Reading
 from tests.outbox.following import Fates, crashed, ids_of, message, take_all, until
 

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.announce import Again, Announcer
-from gateway.outbox import Loss, Outbox, thin
+from gateway.outbox import Loss, Outbox
 from gateway.outbox.audit import audit
+from gateway.outbox.card import thin
+from gateway.outbox.card.opening import connect
+from gateway.outbox.card.rows import enter
+from gateway.outbox.card.thin import Terraces
 from gateway.outbox.inspection import Inspection
 from gateway.outbox.ledger import Ledger
-from gateway.outbox.opening import connect
-from gateway.outbox.rows import enter
-from gateway.outbox.thin import Terraces
 from gateway.proof import Proof
 from gateway.reading import LEDGER
 from tests.outbox.following import Fates, crashed, take_all, until

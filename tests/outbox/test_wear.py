@@ -14,11 +14,12 @@ import pytest
 
 from bench.wear import outage
 from gateway.cli.outbox.status import _wear as in_words
-from gateway.outbox import Outbox, wear
+from gateway.outbox import Outbox
+from gateway.outbox.card import wear
+from gateway.outbox.card.rows import LAG
+from gateway.outbox.card.store import Store
+from gateway.outbox.card.wear import CAUSES, CHECKPOINT, PAGE_SIZE, Meter, Wear, log_length
 from gateway.outbox.log import Log
-from gateway.outbox.rows import LAG
-from gateway.outbox.store import Store
-from gateway.outbox.wear import CAUSES, CHECKPOINT, PAGE_SIZE, Meter, Wear, log_length
 from gateway.reading import Publication
 from tests.cli.outbox_of import Hands
 from tests.faults.scenario import settled

@@ -13,7 +13,7 @@ from typing import Any
 from gateway.cli.selftest.subject import main
 from gateway.devices import RunningDevice
 from gateway.outbox import Feed
-from gateway.outbox.store import Store
+from gateway.outbox.card.store import Store
 
 EVERY = 20
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from gateway.cli.outbox.place import Place
 from gateway.cli.tables import lasting, moment, number, plain, show, size
+from gateway.outbox.card.room import allowed
 from gateway.outbox.inspection import Inspection, Standing, Stored
-from gateway.outbox.room import allowed
 
 USUAL = 15.0
 """Bytes that a reading takes on the card, where nothing lies there to tell: measured with JSON of 120 bytes."""

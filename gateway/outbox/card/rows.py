@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.outbox.block import DamagedBlock, decode
 from gateway.outbox.boots import Epoch
+from gateway.outbox.card.block import DamagedBlock, decode
 from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.ranges import END

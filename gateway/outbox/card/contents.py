@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from gateway.outbox.block import DamagedBlock, decode
+from gateway.outbox.card.block import DamagedBlock, decode
+from gateway.outbox.card.rows import LOSS, is_block
 from gateway.outbox.follower import is_for
 from gateway.outbox.ledger import Loss
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
-from gateway.outbox.rows import LOSS, is_block
 from gateway.outbox.shelf import Bad, Page
 from gateway.reading import Reading
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from gateway.outbox.wear import PAGE_SIZE
+from gateway.outbox.card.wear import PAGE_SIZE
 
 Row = tuple[int, tuple[Any, ...]]
 """The row id of a record, and its columns. A column that is the row id is None."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import orjson
 
 from gateway.outbox.boots import Epoch, begun_after, boots
+from gateway.outbox.card.mark import Mark
+from gateway.outbox.card.rows import Run, as_told, claims, enter, known_end, runs
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import State
-from gateway.outbox.mark import Mark
-from gateway.outbox.rows import Run, as_told, claims, enter, known_end, runs
 from gateway.reading import EPOCH_SHIFT
 
 WINDOWS = 1000

@@ -14,31 +14,31 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from gateway.outbox import contents
-from gateway.outbox.aside import finish
-from gateway.outbox.block import cut, encode
 from gateway.outbox.boots import Epoch
+from gateway.outbox.card import contents
+from gateway.outbox.card.aside import finish
+from gateway.outbox.card.block import cut, encode
+from gateway.outbox.card.lock import lock
+from gateway.outbox.card.mark import Mark
+from gateway.outbox.card.mark import read as read_mark
+from gateway.outbox.card.mark import write as write_mark
+from gateway.outbox.card.opening import Damaged, connect, examine, is_damage, is_unreadable
+from gateway.outbox.card.place import carry_over, check, identify
+from gateway.outbox.card.room import Written, measure
+from gateway.outbox.card.rows import LAG, Run, block_sum, enter, is_told, known_end, write_claims
+from gateway.outbox.card.salvage import salvage
+from gateway.outbox.card.standby import APART, is_fault, look
+from gateway.outbox.card.starting import Begun, begin, survey
+from gateway.outbox.card.thin import Choice, Terraces, Thinned, choose, rewrite
+from gateway.outbox.card.wear import CHECKPOINT, PAGE_SIZE, Meter, log_length
 from gateway.outbox.errors import OutboxError
 from gateway.outbox.follower import Claim, choice
 from gateway.outbox.ledger import Loss
-from gateway.outbox.lock import lock
 from gateway.outbox.log import Commit, State
-from gateway.outbox.mark import Mark
-from gateway.outbox.mark import read as read_mark
-from gateway.outbox.mark import write as write_mark
-from gateway.outbox.opening import Damaged, connect, examine, is_damage, is_unreadable
-from gateway.outbox.place import carry_over, check, identify
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
-from gateway.outbox.room import Written, measure
-from gateway.outbox.rows import LAG, Run, block_sum, enter, is_told, known_end, write_claims
-from gateway.outbox.salvage import salvage
 from gateway.outbox.shelf import Bad, Page
-from gateway.outbox.standby import APART, is_fault, look
-from gateway.outbox.starting import Begun, begin, survey
-from gateway.outbox.thin import Choice, Terraces, Thinned, choose, rewrite
 from gateway.outbox.times import Correction
-from gateway.outbox.wear import CHECKPOINT, PAGE_SIZE, Meter, log_length
 
 Circumstances: TypeAlias = tuple[str, float, float, float, Sequence[str], Sequence[str]]
 """Boot id, offset, commit_interval, seconds since boot, uplinks and streams: what `survey` wants to know."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from gateway.outbox.wear import LEVEL
+from gateway.outbox.card.wear import LEVEL
 from gateway.reading import Publication, Reading, Value, weigh
 
 T = TypeVar("T")

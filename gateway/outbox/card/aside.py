@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.outbox.mark import sync_folder
-from gateway.outbox.opening import log_of
+from gateway.outbox.card.mark import sync_folder
+from gateway.outbox.card.opening import log_of
 
 KEPT = 2
 """Damaged files that are kept, at most; foreign ones are never deleted."""

@@ -6,8 +6,8 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from gateway.outbox.aside import draft_of, take_place
-from gateway.outbox.opening import log_of
+from gateway.outbox.card.aside import draft_of, take_place
+from gateway.outbox.card.opening import log_of
 
 Identity = tuple[int, int] | None
 

@@ -7,8 +7,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.outbox.opening import log_of
-from gateway.outbox.thin import Thinned
+from gateway.outbox.card.opening import log_of
+from gateway.outbox.card.thin import Thinned
 
 
 @dataclass(frozen=True, slots=True)

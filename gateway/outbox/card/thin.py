@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gateway.outbox.block import COUNT, DamagedBlock, cut, decode, encode
+from gateway.outbox.card.block import COUNT, DamagedBlock, cut, decode, encode
+from gateway.outbox.card.rows import block_sum, enter, is_block
 from gateway.outbox.ledger import Loss, entries
 from gateway.outbox.ranges import END, Ranges
-from gateway.outbox.rows import block_sum, enter, is_block
 from gateway.reading import EPOCH_SHIFT, Reading
 
 LEVELS = 1024

@@ -14,18 +14,28 @@ from typing import Any, TypeGuard
 
 from sqlite_utils import Database
 
-from gateway.outbox import aside
-from gateway.outbox.block import DamagedBlock, decode, encode
+from gateway.outbox.card import aside
+from gateway.outbox.card.block import DamagedBlock, decode, encode
+from gateway.outbox.card.mark import Mark
+from gateway.outbox.card.opening import is_whole, log_of
+from gateway.outbox.card.pages import Pages
+from gateway.outbox.card.rows import (
+    LAST_EPOCH,
+    LOSS,
+    DamagedRow,
+    Run,
+    block_sum,
+    enter,
+    is_block,
+    read_claim,
+    write_claims,
+)
+from gateway.outbox.card.schema import migrations
+from gateway.outbox.card.starting import GAP
+from gateway.outbox.card.wear import PAGE_SIZE
 from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
-from gateway.outbox.mark import Mark
-from gateway.outbox.opening import is_whole, log_of
-from gateway.outbox.pages import Pages
 from gateway.outbox.ranges import END, Ranges
-from gateway.outbox.rows import LAST_EPOCH, LOSS, DamagedRow, Run, block_sum, enter, is_block, read_claim, write_claims
-from gateway.outbox.schema import migrations
-from gateway.outbox.starting import GAP
-from gateway.outbox.wear import PAGE_SIZE
 from gateway.reading import EPOCH_SHIFT
 
 STEP = 1 << 23

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from gateway.outbox.opening import log_of
-from gateway.outbox.schema import migrations
+from gateway.outbox.card.opening import log_of
+from gateway.outbox.card.schema import migrations
 
 FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 APART = 1000

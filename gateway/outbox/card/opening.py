@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from gateway.outbox.block import DamagedBlock, decode
+from gateway.outbox.card.block import DamagedBlock, decode
+from gateway.outbox.card.pages import read_log
+from gateway.outbox.card.rows import is_block
+from gateway.outbox.card.schema import NAMES, TABLES, migrations
+from gateway.outbox.card.wear import PAGE_SIZE
 from gateway.outbox.errors import OutboxError
-from gateway.outbox.pages import read_log
-from gateway.outbox.rows import is_block
-from gateway.outbox.schema import NAMES, TABLES, migrations
-from gateway.outbox.wear import PAGE_SIZE
 
 CHECK = 1.0
 """Seconds that SQLite may look through the whole file at start; what it has not seen then, is found when it is read."""
