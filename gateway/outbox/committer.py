@@ -15,8 +15,9 @@ from gateway.outbox.card.place import Gone
 from gateway.outbox.card.room import Written
 from gateway.outbox.card.store import Store
 from gateway.outbox.card.writer import Writer
+from gateway.outbox.commit import Commit
 from gateway.outbox.ledger import Loss
-from gateway.outbox.log import Commit, Log
+from gateway.outbox.log import Log
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.shedding import Shedding
 from gateway.outbox.shelf import Bad, Page

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from gateway.outbox.card.thin import Thinning
+from gateway.outbox.commit import Commit, State
 from gateway.outbox.follower import Account, Claim, Follower, choice
 from gateway.outbox.ledger import Ledger, Loss, entries
 from gateway.outbox.quarantine import Quarantine, Quarantined
@@ -26,41 +26,6 @@ SET_ASIDE = 1000
 """Readings that the quarantine holds without a card; older ones go into the ledger."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What one transaction makes durable."""
-
-    readings: list[Reading]  # may be empty
-    upto: int  # every id below is on the card, or needs not be, when it is done
-    claims: dict[str, Claim]
-    floor: int  # blocks that end below are acknowledged by all
-    losses: list[Loss] = field(default_factory=list)
-    aside: list[Quarantined] = field(default_factory=list)
-    gone: list[tuple[str, int]] = field(default_factory=list)  # (uplink, id) of what has left the quarantine
-    then: list[Callable[[], None]] = field(default_factory=list)  # to be called when it is done
-    streams: dict[str, int] = field(default_factory=dict)  # the highest seq of each below `upto`, where it matters
-    high: frozenset[str] = frozenset()  # the streams whose readings go before others
-    void: bool = False  # there is nothing that the card should know
-    thinning: Thinning | None = None  # what else goes, so that there is room
-    spent: list[tuple[int, int]] = field(default_factory=list)  # [start, end) of blocks that nobody needs
-    forgotten: list[str] = field(default_factory=list)  # uplinks that are no more
-
-
-@dataclass(slots=True)
-class State:
-    """What the card holds when the log is opened."""
-
-    epoch: int
-    stored_end: int = 0  # one past the highest id on the card
-    blocks: int = 0
-    claims: dict[str, Claim] = field(default_factory=dict)
-    waiting: dict[str, int] = field(default_factory=dict)
-    quarantined: dict[str, int] = field(default_factory=dict)
-    high: list[tuple[int, int]] = field(default_factory=list)  # [start, end) of what is of high priority
-    remarks: list[str] = field(default_factory=list)  # what the user should know of how it was found
-    losses: list[Loss] = field(default_factory=list)  # what opening it has entered into the ledger
-
-
 class Log:
     """Readings with dense ids: a tail in memory, the rest on the card, and a follower for each uplink."""
 
@@ -77,8 +42,8 @@ class Log:
         """Start from what the card holds. Claims of uplinks that are not in `uplinks` are kept.
 
         `durable_first`: nothing is shown to followers before it is on the card. `high`: streams that go before others.
-        `devices`: of which streams a new
-        uplink wants the readings, where not of all.
+        `devices`: of
+        which streams a new uplink wants the readings, where not of all.
         """
         self.epoch = state.epoch
         self.durable_first = durable_first

@@ -13,14 +13,16 @@ import structlog
 from gateway.clock import Clock
 from gateway.outbox.boots import Epoch
 from gateway.outbox.bounds import POLICIES, Bounds
+from gateway.outbox.brake import ROOM, Brake
 from gateway.outbox.card.store import Store
 from gateway.outbox.card.wear import Wear
 from gateway.outbox.card.writer import Writer
+from gateway.outbox.commit import State
 from gateway.outbox.committer import Committer
 from gateway.outbox.feed import Feed
 from gateway.outbox.keeper import Keeper
 from gateway.outbox.ledger import Loss, nobody
-from gateway.outbox.log import Log, State
+from gateway.outbox.log import Log
 from gateway.outbox.memory import Memory
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.timekeeper import Timekeeper
@@ -29,14 +31,10 @@ from gateway.outbox.trim import forget, trim
 from gateway.reading import A_READING, Publication, Value, weigh
 from gateway.timesync import RELEASED
 
-ROOM = 8000
-"""Readings of one stream that may exist only in memory; beyond that its device waits."""
 CALM = 0.001
 """Seconds without a reading after which the next one is sent at once; in between they go together."""
 LITTLE = 500_000
 """Bytes of room in the outbox that are worth a warning at start."""
-PATIENCE = 0.05
-"""Seconds that a device waits for the uplinks to make room before the card has to."""
 
 
 class Outbox:
@@ -107,8 +105,7 @@ class Outbox:
         self._feeds: dict[str, Feed] = {}
         self._waking = False
         self._woke = 0.0  # seconds since boot
-        self._rooms: dict[str, asyncio.Future[None]] = {}  # what the devices of these streams wait for
-        self._pressing: asyncio.TimerHandle | None = None
+        self._brake: Brake
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -120,6 +117,7 @@ class Outbox:
             self._keeper = Memory(self._log, self._times, self._bounds)
         else:
             self._keeper = await self._open(self._store)
+        self._brake = Brake(self._log, self._keeper)
         for name, follower in self._log.followers.items():
             self._feeds[name] = Feed(
                 follower, self._log, self._times, self._keeper, on_progress=self._on_progress, logger=self._logger
@@ -135,8 +133,7 @@ class Outbox:
         try:
             await self._keeper.flush()
         finally:
-            if self._pressing is not None:
-                self._pressing.cancel()
+            self._brake.close()
             for feed in self._feeds.values():
                 await feed.close()
             await self._keeper.close()
@@ -216,7 +213,7 @@ class Outbox:
                 self._waking = True
                 self._loop.call_soon(self._wake)
         if self._log.pending[stream] >= ROOM and self._log.has_card and self._keeper.fault is None:
-            return self._wait_for_room(stream)
+            return self._brake.hold(stream)
         return None
 
     def accept(self, publication: Publication) -> int:
@@ -385,16 +382,16 @@ class Outbox:
             self._keeper.schedule()
 
     def _on_commit(self) -> None:
-        if self._rooms:
-            self._make_room()
+        if self._brake.holds:
+            self._brake.loosen()
         if self._log.durable_first:
             for follower in self._log.followers.values():
                 follower.on_ready()
 
     def _on_progress(self) -> None:
         """An uplink has dealt with readings: there may be room, and something to write."""
-        if self._rooms:
-            self._make_room()
+        if self._brake.holds:
+            self._brake.loosen()
         if self._log.restless or not self._log.has_card:
             self._keeper.schedule()
 
@@ -404,32 +401,6 @@ class Outbox:
         self._keeper.schedule()
         for follower in self._log.followers.values():
             follower.on_ready()
-
-    # ---- room in memory
-
-    def _wait_for_room(self, stream: str) -> asyncio.Future[None]:
-        room = self._rooms.get(stream)
-        if room is None or room.done():
-            room = self._rooms[stream] = self._loop.create_future()
-        if self._pressing is None:
-            self._pressing = self._loop.call_later(PATIENCE, self._press, self._log.secured)
-        return room
-
-    def _make_room(self) -> None:
-        for stream, room in list(self._rooms.items()):
-            # While the card fails, no device has to wait for it: memory_limit is the bound then.
-            if self._log.pending[stream] < ROOM // 2 or self._keeper.fault is not None:
-                del self._rooms[stream]
-                if not room.done():
-                    room.set_result(None)
-
-    def _press(self, secured: int) -> None:
-        """If the uplinks have made no room for a while, the card has to."""
-        self._pressing = None
-        if self._rooms:
-            if self._log.secured == secured:
-                self._keeper.begin()
-            self._pressing = self._loop.call_later(PATIENCE, self._press, self._log.secured)
 
 
 def _nothing() -> None:

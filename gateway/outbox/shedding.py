@@ -11,7 +11,8 @@ from gateway.outbox.card.room import Written
 from gateway.outbox.card.store import Store
 from gateway.outbox.card.thin import Choice, Thinning
 from gateway.outbox.card.writer import Writer
-from gateway.outbox.log import Commit, Log
+from gateway.outbox.commit import Commit
+from gateway.outbox.log import Log
 from gateway.outbox.ranges import Ranges
 from gateway.outbox.shelf import Page
 from gateway.outbox.times import Times

@@ -19,9 +19,9 @@ from gateway.backoff import Backoff
 from gateway.cli.selftest.card import FULL, READ, SYNC, WRITE, Card, during, slow
 from gateway.outbox import Outbox, OutboxFull
 from gateway.outbox.bounds import BESIDE
+from gateway.outbox.brake import ROOM
 from gateway.outbox.card.opening import log_of
 from gateway.outbox.card.wear import PAGE_SIZE
-from gateway.outbox.outbox import ROOM
 from gateway.reading import Publication
 from tests.outbox.following import Fates, crashed, ids_of, message, take_all, until
 

@@ -18,8 +18,9 @@ from gateway.outbox import Outbox, OutboxFull
 from gateway.outbox.audit import audit
 from gateway.outbox.boots import Epoch
 from gateway.outbox.bounds import BESIDE, POLICIES, Bounds
+from gateway.outbox.commit import State
 from gateway.outbox.inspection import Inspection
-from gateway.outbox.log import Log, State
+from gateway.outbox.log import Log
 from gateway.outbox.times import Times
 from gateway.reading import A_READING, Publication, weigh
 from tests.outbox.following import take_all, until

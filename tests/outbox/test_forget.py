@@ -10,8 +10,9 @@ import pytest
 from gateway.announce import Announcer
 from gateway.outbox import Outbox
 from gateway.outbox.audit import audit
+from gateway.outbox.commit import State
 from gateway.outbox.inspection import Inspection
-from gateway.outbox.log import Log, State
+from gateway.outbox.log import Log
 from gateway.reading import LEDGER
 from tests.outbox.following import crashed, ids_of, message, take_all
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from gateway.outbox import Feed, Outbox
 from gateway.outbox.audit import audit
+from gateway.outbox.commit import State
 from gateway.outbox.inspection import Inspection
-from gateway.outbox.log import Log, State
+from gateway.outbox.log import Log
 from gateway.outbox.ranges import Ranges
 from gateway.reading import LEDGER, Reading
 from tests.outbox.following import crashed, ids_of, until

@@ -19,9 +19,10 @@ from gateway.outbox.boots import Epoch
 from gateway.outbox.bounds import Bounds
 from gateway.outbox.card.room import Written
 from gateway.outbox.card.store import Store
+from gateway.outbox.commit import Commit
 from gateway.outbox.follower import Follower
 from gateway.outbox.ledger import Loss
-from gateway.outbox.log import Commit, Log
+from gateway.outbox.log import Log
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.shedding import Shedding
 from gateway.outbox.times import Times

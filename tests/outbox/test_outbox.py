@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 
 from gateway.clock import Clock
 from gateway.outbox import Feed, Loss, Outbox, OutboxInUse
+from gateway.outbox.brake import ROOM
 from gateway.outbox.card.room import allowed
 from gateway.outbox.card.store import Store
-from gateway.outbox.outbox import ROOM
 from gateway.reading import Reading
 
 

@@ -11,8 +11,8 @@ import orjson
 from gateway.outbox.boots import Epoch, begun_after, boots
 from gateway.outbox.card.mark import Mark
 from gateway.outbox.card.rows import Run, as_told, claims, enter, known_end, runs
+from gateway.outbox.commit import State
 from gateway.outbox.ledger import Loss
-from gateway.outbox.log import State
 from gateway.reading import EPOCH_SHIFT
 
 WINDOWS = 1000

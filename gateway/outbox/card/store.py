@@ -31,10 +31,10 @@ from gateway.outbox.card.standby import APART, is_fault, look
 from gateway.outbox.card.starting import Begun, begin, survey
 from gateway.outbox.card.thin import Choice, Terraces, Thinned, choose, rewrite
 from gateway.outbox.card.wear import CHECKPOINT, PAGE_SIZE, Meter, log_length
+from gateway.outbox.commit import Commit, State
 from gateway.outbox.errors import OutboxError
 from gateway.outbox.follower import Claim, choice
 from gateway.outbox.ledger import Loss
-from gateway.outbox.log import Commit, State
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
 from gateway.outbox.shelf import Bad, Page
