@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import ClassVar, Literal, Self, TypeAlias
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from adapters.frames import text
 from adapters.frames.lines import LineFramer
-from adapters.ports.serial import Parity, SerialPort
-from gateway import Adapter, Device, DeviceError, Duration, Size, Value
+from adapters.serial_device import FramedDevice
+from gateway import Device, Size, Value
 
 # The device's own time is believed between 2000 and 2100; a clock that was never set says 1970.
 _EARLIEST, _LATEST = 946_684_800.0, 4_102_444_800.0
 
-# What is done with a chunk of bytes; answers None, or something to wait for before the next one.
-Take: TypeAlias = Callable[[bytes], Awaitable[None] | None]
 
-
-class SerialText(Adapter):
+class SerialText(FramedDevice):
     """Reads one reading from each line of text that a device writes to a serial port."""
 
-    exclusive: ClassVar[tuple[str, ...]] = ("port",)
-
-    port: str = Field(min_length=1, description="The serial port; best a name from /dev/serial/by-id, which stays.")
-    baudrate: int = Field(default=9600, gt=0, le=20_000_000, description="Bits per second.")
-    bytesize: Literal[5, 6, 7, 8] = Field(default=8, description="Data bits.")
-    parity: Parity = Field(default="N", description="None, even, odd, mark or space.")
-    stopbits: float = Field(default=1, description="Stop bits: 1, 1.5 or 2.")
-    dtr: bool | None = Field(
-        default=None, description="Set the line DTR at opening; false keeps many boards from a reset."
-    )
     format: Literal["json", "key-value", "csv", "regex"] = Field(
         default="json", description="How a line is to be read."
     )
@@ -53,17 +38,6 @@ class SerialText(Adapter):
     skip_first: bool = Field(
         default=False, description="Throw away the first line after opening, which may be the second half of one."
     )
-    settle: Duration = Field(default=0.0, description="After opening, throw away for so long what the device writes.")
-    silent_after: Duration | None = Field(
-        default=None, gt=0, description="Without a byte for so long the device counts as absent, and is opened again."
-    )
-
-    @field_validator("stopbits")
-    @classmethod
-    def _stopbits(cls, given: float) -> float:
-        if given not in (1, 1.5, 2):
-            raise ValueError("must be 1, 1.5 or 2")
-        return given
 
     @field_validator("encoding")
     @classmethod
@@ -108,54 +82,15 @@ class SerialText(Adapter):
             case "regex":
                 return text.regex_decoder(self.pattern or "", self.encoding)
 
-    async def run(self, device: Device) -> None:
-        """Open the port and take in what its lines say, until it is unplugged."""
-        port = SerialPort(
-            self.port,
-            baudrate=self.baudrate,
-            bytesize=self.bytesize,
-            parity=self.parity,
-            stopbits=self.stopbits,
-            dtr=self.dtr,
-        )
-        async with port:
-            if self.settle:
-                await _throw_away(port, self.settle)
-            take = self.taker(device)
-            if self.silent_after is None:
-                device.online()
-                await port.deliver(take)
-            else:  # a device that is expected to speak is there when it speaks
-                await _while_speaking(port, take, self.silent_after)
+    def framer(self) -> LineFramer:
+        """Return what cuts lines."""
+        return LineFramer(self.max_line, skip_first=self.skip_first)
 
-    def taker(self, device: Device) -> Take:
-        """Return a function that takes in what the lines in a stream say, wherever that is cut into chunks.
-
-        It returns None, or something to wait for before the next chunk because the gateway is behind.
-        """
-        framer = LineFramer(self.max_line, skip_first=self.skip_first)
-        decode, overlong = self.decoder(), 0
-
-        def take(chunk: bytes) -> Awaitable[None] | None:
-            nonlocal overlong
-            waiting = None
-            for frame in framer.feed(chunk):
-                try:
-                    values = decode(frame)
-                except ValueError as error:
-                    device.skip(str(error), frame)
-                    continue
-                waiting = device.take_in(values, self._time_of(values, device) if self.time else None)
-            while overlong < framer.overlong:
-                overlong += 1
-                device.skip(f"line longer than {self.max_line} bytes")
-            return waiting
-
-        return take
-
-    def _time_of(self, values: dict[str, Value], device: Device) -> float | None:
+    def time_of(self, values: dict[str, Value], device: Device) -> float | None:
         """Take the device's own time out of `values`; None, and counted, if it cannot be right."""
-        given = values.pop(self.time or "", None)
+        if not self.time:
+            return None
+        given = values.pop(self.time, None)
         if given is None:
             return None
         if isinstance(given, int | float):
@@ -164,25 +99,3 @@ class SerialText(Adapter):
                 return seconds
         device.skip("device time that cannot be right; the gateway's own is used", str(given).encode(errors="replace"))
         return None
-
-
-async def _throw_away(port: SerialPort, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await port.deliver(lambda chunk: None)
-    except TimeoutError:
-        return
-
-
-async def _while_speaking(port: SerialPort, take: Take, silent_after: float) -> None:
-    loop = asyncio.get_running_loop()
-
-    def heard(chunk: bytes) -> Awaitable[None] | None:
-        limit.reschedule(loop.time() + silent_after)
-        return take(chunk)
-
-    try:
-        async with asyncio.timeout(silent_after) as limit:
-            await port.deliver(heard)
-    except TimeoutError:
-        raise DeviceError(f"silent: nothing from {port.path} for {silent_after:g} s") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 # White space and the NULs that a line picks up while a port opens. Not the tab, which may separate empty columns.
 _EDGES = b" \r\0"
 
@@ -9,15 +11,16 @@ _EDGES = b" \r\0"
 class LineFramer:
     r"""Cut a stream of bytes into the lines that `\n` or `\r\n` ends, without their ends; empty lines are left out.
 
-    A line of more than `max_line` bytes, counted before its end, is thrown away up to its end and counted once in
-    `overlong`; never are more than `max_line` bytes kept. The first line after opening may be the second half of one:
-    `skip_first` throws away everything up to the first end. Without it a complete first line is never lost, and half a
-    line is left to the decoder.
+    A line of more than `max_line` bytes, counted before its end, is thrown away up to its end and counted once; never
+    are more than `max_line` bytes kept. The first line after opening may be the second half of one: `skip_first` throws
+    away everything up to the first end. Without it a complete first line is never lost, and half a line is left to the
+    decoder.
     """
 
     def __init__(self, max_line: int = 4096, *, skip_first: bool = False) -> None:
         self.max_line = max_line
-        self.overlong = 0
+        self.thrown: Counter[str] = Counter()
+        self._overlong = f"line longer than {max_line} bytes"
         self._rest = bytearray()
         self._discarding = skip_first  # up to the next end
 
@@ -40,12 +43,13 @@ class LineFramer:
 
     def _short(self, lines: list[bytes]) -> list[bytes]:
         short = [line for line in lines if len(line) <= self.max_line]
-        self.overlong += len(lines) - len(short)
+        if len(short) < len(lines):
+            self.thrown[self._overlong] += len(lines) - len(short)
         return short
 
     def _keep(self, tail: bytes) -> None:
         if len(self._rest) + len(tail) > self.max_line:
-            self.overlong += 1
+            self.thrown[self._overlong] += 1
             self._discarding = True
             self._rest.clear()
         else:
