@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,8 +76,9 @@ class Children:
         return self._start(log, command=command)
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Ask the nursery for something."""
-        self._channel.send(json.dumps(request).encode())
+        """Ask the nursery for something; what it cannot do any more, it has done: nothing of it is left."""
+        with suppress(OSError):
+            self._channel.send(json.dumps(request).encode())
 
     def _start(self, log: Path, **how: Any) -> Child:
         child = Child(self, str(next(self._numbers)), log)
@@ -90,9 +92,12 @@ class Children:
                 self._hear(json.loads(told))
         except BlockingIOError:
             return
+        except OSError:
+            pass
         asyncio.get_running_loop().remove_reader(self._channel)  # the nursery is gone, and all with it
         for child in self._all.values():
             child.ended.set_result(-signal.SIGKILL)
+        self._all.clear()
 
     def _hear(self, told: dict[str, Any]) -> None:
         if "started" in told:

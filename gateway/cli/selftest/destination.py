@@ -94,14 +94,19 @@ class Destination:
 
     async def __aenter__(self) -> Self:
         self._folder.mkdir()
-        await self.passage.__aenter__()
-        await self.start()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._end)
+            await stack.enter_async_context(self.passage)
+            stack.push_async_callback(self._receiver.aclose)
+            await self.start()
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.passage.open = False
-        await self._receiver.aclose()
-        await self.passage.__aexit__()
+        await self._stack.aclose()
+
+    async def _end(self) -> None:
         if self._child is not None:
             await self._child.kill()
 
@@ -200,7 +205,8 @@ class Destination:
                         _, writer = await asyncio.open_connection("127.0.0.1", self._port)
                     except OSError:
                         if child.ended.done():
-                            words = child.log.read_text(errors="replace").strip().rpartition("\n")[2]
+                            log = child.log.read_text(errors="replace") if child.log.exists() else ""
+                            words = log.strip().rpartition("\n")[2]
                             raise RigError(f"the {self.name} broker has ended: {words}") from None
                         await asyncio.sleep(0.01)
                     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import select
 import struct
 import termios
 import time
@@ -25,8 +26,9 @@ LOOK = 0.02
 """Seconds between two looks at what has been read."""
 QUEUE = 1 << 16  # bytes, more than a terminal ever holds
 ROOM = 2000
-"""Bytes that may wait to be read before the device waits: half of what the terminal's queue takes, so that never are
-some in the queue and others still before it."""
+"""Bytes that may wait to be read before the device waits: half of what the terminal's queue takes."""
+PATIENCE = 2.0
+"""Seconds that a plug waits at most for what was written before it is pulled to be read."""
 
 
 def values(number: int) -> dict[str, int | float]:
@@ -54,12 +56,10 @@ class Line:
         self.read = array("d")  # by when line n had been read for sure
         self.taken_back = 0  # lines written again
         self.paused = False  # by whoever wants silence
-        self.changed = asyncio.Lock()  # held by whoever pulls the plug or takes back
         self._rate = rate
         self._near = self._far = -1
         self._rest = b""
         self._held = False  # while it is looked at
-        self._turns = 0  # how often something was taken back
 
     def __enter__(self) -> Self:
         self.plug()
@@ -73,11 +73,6 @@ class Line:
         """How many lines have gone out whole."""
         return len(self.written)
 
-    @property
-    def mark(self) -> tuple[int, int]:
-        """What `seen` wants to know."""
-        return self._turns, self.count
-
     def plug(self) -> None:
         """Come back as a new terminal, behind the same name."""
         self._near, self._far = os.openpty()
@@ -88,37 +83,46 @@ class Line:
         new.symlink_to(os.ttyname(self._far))
         new.replace(self.port)
 
-    async def unplug(self, canary: Canary) -> None:
-        """Go away, in the middle of a line or not."""
-        await self.take_back(canary)
-        self._close()
+    async def unplug(self) -> None:
+        """Go away, in the middle of a line.
 
-    async def take_back(self, canary: Canary) -> None:
-        """Take back what nobody has read; what is half read as well, from the beginning of its line.
-
-        A reader that is there gets all that comes before, or nothing: one call takes all that is in the queue.
+        A reader that is there is given the time to read what came before, so that none reads what follows on it.
         """
         if self._near < 0:
             return
         self._held = True
         try:
-            await canary.fly()
-            try:
-                lines = os.read(self._far, QUEUE).count(b"\n")
-            except BlockingIOError:
-                lines = 0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    while self.has_waiting():  # noqa: ASYNC110 - that somebody else has read it raises no event
+                        await asyncio.sleep(LOOK / 4)
+            with suppress(BlockingIOError):
+                os.write(self._near, FORMS[self.form][:5])
+            self.take_back()
+            self._close()
         finally:
             self._held = False
+
+    def take_back(self) -> None:
+        """Take back what nobody has read; what is half read as well, from the beginning of its line.
+
+        For when no reader is there. Nothing is still on its way: a read that finds nothing has looked for that, too.
+        """
+        if self._near < 0:
+            return
+        lines = 0
+        with suppress(BlockingIOError):
+            while True:
+                lines += os.read(self._far, QUEUE).count(b"\n")
         self.taken_back += lines
         self._rest = b""
-        self._turns += 1
         del self.written[self.count - lines :]
         del self.read[self.count :]
         self.read.extend([time.time()] * (self.count - len(self.read)))
 
     def step(self, now: float) -> None:
         """Write the next line, or what is left of one; a full queue holds the device up, as flow control does."""
-        if self._near < 0 or self.waiting() > ROOM:
+        if self._near < 0 or _in_queue(self._far) > ROOM:
             return
         number = self.count + 1
         rest = self._rest or FORMS[self.form] % tuple(values(number).values())
@@ -137,15 +141,21 @@ class Line:
                 self.step(time.time())
             await asyncio.sleep(1 / self._rate)
 
-    def waiting(self) -> int:
-        """Return how many bytes are in the queue."""
-        return unread(self._far) if self._far >= 0 else 0
+    def has_waiting(self) -> bool:
+        """Return whether something has been written that nobody has read.
 
-    def seen(self, mark: tuple[int, int], now: float) -> None:
-        """Note that all up to `mark` has been read by now, unless something was taken back since."""
-        turns, count = mark
-        if turns == self._turns:
-            self.read.extend([now] * (count - len(self.read)))
+        Linux carries what is written to one end to the queue of the other in its own time. A look that finds nothing
+        there has it brought first (`n_tty_poll` and `n_tty_read`, which FIONREAD does not).
+        """
+        if self._far < 0:
+            return False
+        look = select.poll()
+        look.register(self._far, select.POLLIN)
+        return bool(look.poll(0))
+
+    def seen(self, now: float) -> None:
+        """Note that all has been read by now."""
+        self.read.extend([now] * (self.count - len(self.read)))
 
     def _close(self) -> None:
         if self._near >= 0:
@@ -155,51 +165,15 @@ class Line:
             self._near = self._far = -1
 
 
-class Canary:
-    """Tells when the kernel has carried to their queues the bytes that were written to other terminals before.
-
-    It does so in a work item of its own, which a busy machine may hold up; until then they are in no queue, and
-    nothing tells. The work is done in the order in which it was asked for, so what is written to this terminal comes
-    after them. Use as `with`.
-    """
-
-    def __init__(self) -> None:
-        self._flying = asyncio.Lock()
-
-    def __enter__(self) -> Self:
-        self._near, self._far = os.openpty()
-        tty.setraw(self._far)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._near)
-        os.close(self._far)
-
-    async def fly(self) -> None:
-        """Send it off, and return when it has arrived."""
-        async with self._flying:
-            os.write(self._near, b"!")
-            loop, landed = asyncio.get_running_loop(), asyncio.Event()
-            loop.add_reader(self._far, landed.set)
-            try:
-                await landed.wait()
-            finally:
-                loop.remove_reader(self._far)
-            os.read(self._far, 1)
-
-
-async def watch(lines: Sequence[Line], canary: Canary) -> None:
+async def watch(lines: Sequence[Line]) -> None:
     """Note what has been read of each line, until cancelled."""
     while True:
-        marks = [line.mark for line in lines]
-        await canary.fly()
-        now = time.time()
-        for line, mark in zip(lines, marks, strict=True):
-            if not line.waiting():
-                line.seen(mark, now)
+        for line in lines:
+            if not line.has_waiting():
+                line.seen(time.time())
         await asyncio.sleep(LOOK)
 
 
-def unread(terminal: int) -> int:
+def _in_queue(terminal: int) -> int:
     """Return how many bytes wait in a terminal's input queue."""
     return int(struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, b"\0" * 4))[0])

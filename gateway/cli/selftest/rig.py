@@ -13,7 +13,7 @@ from typing import Any, Self
 from gateway.cli.selftest.children import WARM, Children
 from gateway.cli.selftest.destination import Arrival, Destination, Kind
 from gateway.cli.selftest.levers import Levers
-from gateway.cli.selftest.line import Canary, Line, watch
+from gateway.cli.selftest.line import Line, watch
 from gateway.cli.selftest.runs import Gateway, Run
 from gateway.cli.selftest.schedule import BROKERS, DEVICES, Act
 
@@ -89,7 +89,6 @@ class Rig:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self._levers = stack.enter_context(Levers(self.folder / "levers"))
-            self._canary = stack.enter_context(Canary())
             children = await stack.enter_async_context(Children([*WARM, self._subject.partition(":")[0]]))
             self.destinations = {
                 name: await stack.enter_async_context(
@@ -102,9 +101,9 @@ class Rig:
                 for name, (form, priority) in zip(DEVICES, KINDS, strict=True)
             ]
             call = (self._subject, (str(self._configure()), str(self._levers.path), self._cards))
-            self.gateway = Gateway(self.folder, children, call, self.lines, self._canary, self._is_ill)
+            self.gateway = Gateway(self.folder, children, call, self.lines, self._is_ill)
             stack.push_async_callback(self._end)
-            self._do(watch(self.lines, self._canary))
+            self._do(watch(self.lines))
             self._writing = [asyncio.create_task(line.run()) for line in self.lines]
             self._stack = stack.pop_all()
         return self
@@ -211,8 +210,7 @@ class Rig:
 
     async def _unplugged(self, act: Act) -> None:
         line = next(line for line in self.lines if line.name == act.target)
-        async with line.changed:
-            await line.unplug(self._canary)
+        await line.unplug()
         await asyncio.sleep(act.lasts)
         line.plug()
 
@@ -237,8 +235,7 @@ class Rig:
         for line in self.lines:
             line.paused = True
         try:
-            await self._canary.fly()
-            seen = await self._all(lambda: not any(line.waiting() for line in self.lines))
+            seen = await self._all(lambda: not any(line.has_waiting() for line in self.lines))
             await asyncio.sleep(0.05)  # what has been read last is taken in
             before = self.gateway.figures
             gone = seen and await self.gateway.until(lambda: self._has_drained(before), DRAINED)
@@ -265,8 +262,8 @@ class Rig:
 
     def _standing(self) -> str:
         told = self.gateway.figures
-        waiting = {line.name: line.waiting() for line in self.lines if line.waiting()}
-        return f"uplinks {told.get('uplinks')}, outbox {told.get('outbox')}, bytes not read {waiting}"
+        unread = [line.name for line in self.lines if line.has_waiting()]
+        return f"uplinks {told.get('uplinks')}, outbox {told.get('outbox')}, not read {unread}"
 
     async def _all(self, true: Callable[[], bool]) -> bool:
         ends = asyncio.get_running_loop().time() + DRAINED
