@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gateway.adapter import Adapter, Device, DeviceError, Metric
+from gateway.adapter import Adapter, Device, DeviceError, Memory, Metric
 from gateway.reading import RESERVED, Value, Values
 from gateway.units import Duration, Size
 
@@ -53,6 +53,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "Duration",
+    "Memory",
     "Message",
     "Metric",
     "Network",

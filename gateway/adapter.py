@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import ClassVar, Protocol
+from collections.abc import Awaitable, Mapping
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,12 +30,36 @@ class Metric(BaseModel):
     )
 
 
+class Memory(Protocol):
+    """What a device remembers across restarts, such as the total of a counter; 256 KiB at most, as JSON."""
+
+    def load(self) -> dict[str, Any]:
+        """Return what was saved last, also by a run that was killed; empty, if nothing was."""
+        ...
+
+    def save(self, contents: Mapping[str, Any]) -> None:
+        """Remember `contents` instead of what was remembered before, within a few seconds.
+
+        They are read when they are written: a mapping that goes on changing may be saved at each change.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Return when what is saved is on the card, or could not be written there. Never raises."""
+        ...
+
+
 class Device(Protocol):
     """One configured device, as its adapter sees it. The gateway passes it to `Adapter.run`."""
 
     @property
     def name(self) -> str:
         """The device's name in the config."""
+        ...
+
+    @property
+    def memory(self) -> Memory:
+        """What the device remembers across restarts."""
         ...
 
     def online(self) -> None:
@@ -84,4 +108,4 @@ class Adapter(BaseModel):
         raise NotImplementedError
 
 
-__all__ = ["Adapter", "Device", "DeviceError", "Metric", "Value", "Values"]
+__all__ = ["Adapter", "Device", "DeviceError", "Memory", "Metric", "Value", "Values"]

@@ -21,7 +21,7 @@ from gateway.clock import Clock
 from gateway.config import Config
 from gateway.config.models import BrokerSection, UplinkSection
 from gateway.control import Control, place
-from gateway.devices import RunningDevice
+from gateway.devices import RunningDevice, place_of_memory
 from gateway.formats import FORMATS, Format
 from gateway.formats.choosing import choosing
 from gateway.formats.packing import Packing
@@ -300,7 +300,12 @@ def _devices(config: Config, outbox: Outbox, uplinks: Sequence[Uplink], logger: 
         if device.enabled:
             tell = state_of(name)
             tell(name, False)
-            running.append(RunningDevice(name, device.adapter, device.metrics, outbox.put, on_state=tell, log=logger))
+            memory = place_of_memory(config.outbox.path, name)
+            running.append(
+                RunningDevice(
+                    name, device.adapter, device.metrics, outbox.put, on_state=tell, log=logger, memory=memory
+                )
+            )
     return running
 
 

@@ -1,6 +1,19 @@
 """Keep each device running, and make what it gives fit to be taken in."""
 
+from gateway.devices.memory import Memory, place_of_memory
 from gateway.devices.running import PATIENCE, Put, RunningDevice
 from gateway.devices.shape import HIGHEST, LONGEST_NAME, LONGEST_TEXT, LOWEST, is_plain, shape
 
-__all__ = ["HIGHEST", "LONGEST_NAME", "LONGEST_TEXT", "LOWEST", "PATIENCE", "Put", "RunningDevice", "is_plain", "shape"]
+__all__ = [
+    "HIGHEST",
+    "LONGEST_NAME",
+    "LONGEST_TEXT",
+    "LOWEST",
+    "PATIENCE",
+    "Memory",
+    "Put",
+    "RunningDevice",
+    "is_plain",
+    "place_of_memory",
+    "shape",
+]

@@ -7,12 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.adapter import Adapter, Metric
 from gateway.backoff import Backoff
+from gateway.devices.memory import Memory
 from gateway.devices.shape import free, is_plain, shape
 from gateway.reading import Value, Values
 
@@ -52,7 +54,7 @@ class RunningDevice:
     """One configured device while the gateway runs: the `Device` that its adapter sees, and the owner of its retries.
 
     A device starts offline; `on_state(name, online)` is called on each change and never otherwise. `put` takes a
-    reading into the outbox.
+    reading into the outbox. `memory` is the file in which the device remembers; None: nowhere.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class RunningDevice:
         bug_delay: float = 60.0,
         patience: float = PATIENCE,
         burst: int = 500,
+        memory: Path | None = None,
     ) -> None:
         self.name = name
         self.adapter = adapter
+        self.memory = Memory(memory, name, log)
         self.state: State = "absent"
         self.reason: str | None = None  # why it is not online, in words; None while it is, or before the first failure
         self.taken_in = 0
@@ -105,14 +109,15 @@ class RunningDevice:
 
     async def run(self) -> None:
         """Keep the device running until it has nothing more to say. Only cancellation ends it before."""
-        try:
-            delay = await self._attempt()
-            while delay is not None:
-                await asyncio.sleep(delay)
+        async with self.memory:
+            try:
                 delay = await self._attempt()
-        finally:
-            if self.state != "finished":
-                self._become("absent")
+                while delay is not None:
+                    await asyncio.sleep(delay)
+                    delay = await self._attempt()
+            finally:
+                if self.state != "finished":
+                    self._become("absent")
 
     async def _attempt(self) -> float | None:
         """Run the adapter once; return the seconds until the next attempt, or None if there is to be none."""
