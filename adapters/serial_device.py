@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import ClassVar, Literal, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
@@ -77,6 +77,17 @@ class SerialDevice(Adapter):
 
 class FramedDevice(SerialDevice):
     """A device whose frames are cut out by a framer, and each of which is one reading."""
+
+    # What `detect` may conclude from one frame that framer and decoder accept, in bits: those of its header and its
+    # checksum together, about 4 for text of any kind. 0: it is not looked for.
+    detectable: ClassVar[int] = 0
+    # At what other speeds than its default such a device speaks, as in "9600 7E1".
+    speaks_at: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def readable_with(cls, heard: bytes) -> Iterable[dict[str, Any]]:
+        """Return the keys, beside those of the line, with which what was heard might be read, likely ones first."""
+        return [{}]
 
     def framer(self) -> Framer:
         """Return a framer for a port that was just opened."""

@@ -13,6 +13,7 @@ from typing import Literal, NoReturn, Self, TypeVar
 import serial
 
 from adapters.ports.refused import cannot_open
+from adapters.ports.tap import Look, looker
 from adapters.ports.threads import in_thread
 from gateway import DeviceError
 
@@ -62,8 +63,10 @@ class SerialPort:
         self._exclusive = exclusive
         self._port: serial.Serial | None = None
         self._fd = -1
+        self._look: Look | None = None
 
     async def __aenter__(self) -> Self:
+        self._look = looker()
         self._port = await in_thread(self._open, serial.Serial.close)
         self._fd = self._port.fileno()
         return self
@@ -74,6 +77,22 @@ class SerialPort:
         port, self._port, self._fd = self._port, None, -1
         if port is not None:
             port.close()
+
+    def retune(
+        self, baudrate: int, bytesize: Literal[5, 6, 7, 8] = 8, parity: Parity = "N", stopbits: float = 1
+    ) -> None:
+        """Go on at another speed, without the closing and opening that resets many boards.
+
+        Raises DeviceError when the port cannot do it.
+        """
+        if self._port is None:
+            raise RuntimeError("the serial port is not open")
+        wanted = {"baudrate": baudrate, "bytesize": bytesize, "parity": parity, "stopbits": stopbits}
+        try:
+            self._port.apply_settings(wanted)
+            _tell_empty_from_gone(self._fd)
+        except (OSError, ValueError, termios.error) as error:
+            raise DeviceError(f"{self.path} cannot do {baudrate} {bytesize}{parity}{stopbits:g}: {error}") from error
 
     async def deliver(self, take: Callable[[bytes], Awaitable[None] | None]) -> NoReturn:
         """Call `take` with each chunk as it comes, and pause while what it returns, if anything, is awaited.
@@ -103,7 +122,10 @@ class SerialPort:
             if ended.done():
                 return
             try:
-                result = take(self._read())
+                chunk = self._read()
+                if self._look is not None:
+                    self._look(chunk)
+                result = take(chunk)
             except BlockingIOError:
                 return
             except Exception as error:  # noqa: BLE001 - carried to whoever waits
