@@ -484,3 +484,26 @@ def test_the_seam_is_the_library_that_the_gateway_uses(tmp_path: Path) -> None:
             card.heal()
         db.close()
     assert sqlite3.connect(":memory:").execute("SELECT 1").fetchone() == (1,)
+
+
+async def test_what_a_failed_transaction_has_left_in_the_log_is_no_damage(tmp_path: Path) -> None:
+    """A long transaction that is not synced, a short one in its place, a power cut: the next start finds no fault."""
+    path = tmp_path / "o.db"
+    with capture_logs(), Card() as card:
+        async with Outbox(path, ["cloud"], commit_interval=3600.0) as outbox:
+            feed = outbox.follow("cloud")
+            put(outbox, 10)
+            await outbox.flush()
+            put(outbox, 3000)
+            card.restart(lambda operation, _: SYNC if operation == "sync" else 0)
+            await outbox.flush()
+            assert card.failed["sync"] > 0
+            feed.acknowledged(ids_of(await take_all(feed, 2990)))
+            card.heal()
+            put(outbox, 1)
+            await outbox.stored(outbox._log.next_id - 1)
+            copy = crashed(path, "copy.db")
+    with capture_logs() as logs:
+        async with Outbox(copy, ["cloud"], commit_interval=3600.0) as outbox:
+            assert outbox.follow("cloud").account.waiting >= 21
+    assert not [entry for entry in logs if "damaged" in str(entry["event"])]

@@ -83,6 +83,7 @@ class Store:
         self._terraces = Terraces()
         self._lock = -1
         self._run: Run
+        self._is_torn = False  # a transaction that failed may have left something in the log
         self._standby: Begun | None = None  # what the card does not know yet
         self._marked = 0.0  # when, on the monotonic clock
 
@@ -233,19 +234,30 @@ class Store:
             if self._standby is not None:
                 self._revive(self._standby)
             check(self.path, self._place)
+            torn = self._is_torn and not self._begin_log()
+            self._is_torn = True
             thinned = self._transact(commit, clock)
+            self._is_torn = torn
         with suppress(sqlite3.Error, ValueError, OSError):  # it is done: what fails now is met by the next one
             if time.monotonic() > self._marked + MARKING:
                 self._mark_now(Mark(self._run.id, self._run.id, known_end(self._db)))
             self._written = self._measure()
         return self._written if thinned is None else replace(self._written, blocks=self._blocks, thinned=thinned)
 
+    def _begin_log(self) -> bool:
+        """Begin a new log, if it can be: what a failed transaction has left looks like damage behind a shorter one."""
+        with suppress(sqlite3.Error):
+            return bool(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+        return False
+
     def _transact(self, commit: Commit, clock: Correction | None) -> Thinned | None:
         db = self._db
         if db.in_transaction:  # one that could not even be rolled back
             db.execute("ROLLBACK")
-        parts = list(cut(commit.readings, commit.high))
-        blocks = [(part[0].id, part[-1].id, len(part), encode(part)) for part, _ in parts]
+        blocks = [
+            (part[0].id, part[-1].id, len(part), encode(part), is_high)
+            for part, is_high in cut(commit.readings, commit.high)
+        ]
         run = self._run
         if commit.streams:
             run = run._replace(streams=_json({**orjson.loads(run.streams), **commit.streams}))
@@ -255,17 +267,13 @@ class Store:
             run = run._replace(**clock._asdict())
         db.execute("BEGIN IMMEDIATE")
         try:
-            rows = [
-                (*block[:3], block_sum(*block), block[3], is_high)
-                for block, (_, is_high) in zip(blocks, parts, strict=True)
-            ]
-            columns = "first_id, last_id, count, crc, data, priority"
-            db.executemany(f"INSERT INTO block ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 (a constant)
-            deleted = db.execute("DELETE FROM block WHERE first_id < ? AND last_id < ?", (commit.floor, commit.floor))
-            deleted_blocks = deleted.rowcount
-            for start, end in commit.spent:
-                spent = "DELETE FROM block WHERE first_id >= ? AND first_id < ? AND last_id < ?"
-                deleted_blocks += db.execute(spent, (start, end, end)).rowcount
+            db.executemany(
+                "INSERT INTO block (first_id, last_id, count, data, priority, crc) VALUES (?, ?, ?, ?, ?, ?)",
+                [(*block, block_sum(*block[:4])) for block in blocks],
+            )
+            gone = "DELETE FROM block WHERE first_id >= ? AND first_id < ? AND last_id < ?"
+            spans = [(0, commit.floor), *commit.spent]
+            deleted = sum(db.execute(gone, (start, end, end)).rowcount for start, end in spans)
             write_claims(db, commit.claims.items())
             db.executemany("DELETE FROM uplink WHERE name = ?", [(name,) for name in commit.forgotten])
             for loss in commit.losses:
@@ -277,7 +285,7 @@ class Store:
             db.executemany("DELETE FROM quarantine WHERE uplink = ? AND id = ?", commit.gone)
             thinned = None if commit.thinning is None else rewrite(db, commit.thinning)
             lag = self._lag + len(blocks)
-            goes = self._lag and (deleted_blocks or thinned)  # perhaps what told
+            goes = self._lag and (deleted or thinned)  # perhaps what told
             if goes or lag > LAG or not is_told(self._run, run, commit.readings):
                 lag = 0
                 run.write(db)
@@ -287,7 +295,7 @@ class Store:
                 db.execute("ROLLBACK")
             raise
         self._run, self._lag = run, lag
-        self._blocks += len(blocks) - deleted_blocks
+        self._blocks += len(blocks) - deleted
         if commit.thinning is not None and thinned is not None:
             self._blocks -= thinned.blocks
             self._terraces.put_all(commit.thinning.choice.seen)
