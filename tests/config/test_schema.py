@@ -18,6 +18,7 @@ from gateway.uplink.profiles import PROFILES
 
 CONFIG = Path(__file__).parents[2] / "config"
 EXAMPLE = CONFIG / "gateway.toml"
+DEVICES = sorted(path for path in (CONFIG / "examples").glob("*.toml") if not path.name.startswith("cloud-"))
 
 # A line of the example that is a key, or a table, behind a "#".
 COMMENTED = re.compile(r"^#(?=[a-z_]+ = |\[)", re.MULTILINE)
@@ -165,7 +166,7 @@ def tables(path: str, data: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not path:
         yield data
         return
-    match = re.match(r"\.(\*|[a-z_]+)(\[\])?(?:=([a-z-]+))?(.*)", path)
+    match = re.match(r"\.(\*|[a-z0-9_]+)(\[\])?(?:=([a-z0-9-]+))?(.*)", path)
     assert match, path
     name, array, kind, rest = match.groups()
     for value in data.values() if name == "*" else [data[name]] if name in data else []:
@@ -174,20 +175,26 @@ def tables(path: str, data: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield from tables(rest, table)
 
 
-def test_the_example_has_every_key_with_its_default() -> None:
-    """Each key that the gateway knows is in config/gateway.toml, and a default that stands there is the real one."""
-    text = EXAMPLE.read_text()
-    all_of_it = tomllib.loads(COMMENTED.sub("", text))
-    known: dict[tuple[str, str], Any] = {}  # the default of each key of each model
-    found: dict[tuple[str, str], list[Any]] = {}  # what the example says, wherever that model is written
-    for name, path, properties in models(schema()):
+def test_the_examples_have_every_key_with_its_default() -> None:
+    """Each key that the gateway knows is in config/gateway.toml, and a default that stands there is the real one.
+
+    The keys of a device may be in config/examples/ instead; what several kinds of device share is shown once.
+    """
+    whole = schema()
+    documents = [tomllib.loads(COMMENTED.sub("", path.read_text())) for path in (EXAMPLE, *DEVICES)]
+    known: dict[tuple[str, ...], Any] = {}  # the default of each key of each model
+    found: dict[tuple[str, ...], list[Any]] = {}  # what the examples say, wherever that model is written
+    for name, path, properties in models(whole):
+        of_devices = path.startswith(".devices.*=")
         for key, one in properties.items():
-            known[name, key] = one.get("default")
-            found.setdefault((name, key), []).extend(t[key] for t in tables(path, all_of_it) if key in t)
+            which = (key, one["description"], str(one.get("default"))) if of_devices else (name, key)
+            known[which] = one.get("default")
+            for document in documents if of_devices else documents[:1]:
+                found.setdefault(which, []).extend(t[key] for t in tables(path, document) if key in t)
     assert len(known) > 50
-    assert [key for key, values in found.items() if not values] == []
-    shown = {key: one for key, one in known.items() if one is not None and not isinstance(one, dict | list)}
-    assert {key: found[key] for key, default in shown.items() if default not in found[key]} == {}
+    assert [which for which, values in found.items() if not values] == []
+    shown = {which: one for which, one in known.items() if one is not None and not isinstance(one, dict | list)}
+    assert {which: found[which] for which, default in shown.items() if default not in found[which]} == {}
 
 
 def test_the_example_has_no_trailing_comments() -> None:
