@@ -8,9 +8,9 @@ import os
 import pwd
 import stat
 import termios
-import time
 from pathlib import Path
 
+from adapters.ports.holder import holder
 from gateway import DeviceError
 
 
@@ -26,15 +26,14 @@ def cannot_open(path: str, error: Exception) -> DeviceError:
     if code in (errno.ENXIO, errno.ENODEV, errno.EIO):
         return DeviceError(f"cannot open {path}: the port is there, but no device answers behind it")
     if code == errno.EACCES:
-        return DeviceError(f"cannot open {path}: permission denied ({_permissions(path)}")
+        return DeviceError(f"cannot open {path}: permission denied ({permissions(path)}")
     if code == errno.EPERM:
         return DeviceError(
             f"cannot open {path}: not permitted, though the file's mode may allow it. "
             "Fix: name the device's major number in the service unit's DeviceAllow="
         )
     if code in (errno.EBUSY, errno.EAGAIN):
-        holder = _holder(os.path.realpath(path)) or "held by another process"
-        return DeviceError(f"cannot open {path}: {holder}")
+        return DeviceError(f"cannot open {path}: held by {holder(path) or 'another process'}")
     if code in (errno.ENOTTY, errno.EISDIR):
         return DeviceError(f"cannot open {path}: not a serial port")
     return DeviceError(f"cannot open {path}: {os.strerror(code) if code else error}")
@@ -59,7 +58,7 @@ def _missing(path: str) -> str:
     return "not there"
 
 
-def _permissions(path: str) -> str:
+def permissions(path: str) -> str:
     """Say whose the port is, who asks, and the command that mends it; closes the bracket that the caller opened."""
     user = _user(os.geteuid())
     mine = sorted({os.getegid(), *os.getgroups()})
@@ -91,45 +90,3 @@ def _group(gid: int) -> str:
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
-
-
-def _holder(path: str) -> str | None:
-    """Return `held by pid 812 (octoprint)`, if it can be found out in a quarter of a second."""
-    pid = _locker(path) or _opener(path, time.monotonic() + 0.25)
-    if pid is None:
-        return None
-    try:
-        name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    except OSError:
-        return None  # it has just ended
-    return f"held by pid {pid} ({name})" + (", which is this gateway" if pid == os.getpid() else "")
-
-
-def _locker(path: str) -> int | None:
-    """Return who has locked `path`. Everybody may read /proc/locks, unlike another user's /proc/<pid>/fd."""
-    try:
-        node = Path(path).stat()
-        locks = Path("/proc/locks").read_text()
-    except OSError:
-        return None
-    place = f"{os.major(node.st_dev):02x}:{os.minor(node.st_dev):02x}:{node.st_ino}"
-    for line in locks.splitlines():
-        words = line.split()  # 1: FLOCK ADVISORY WRITE 812 00:05:89 0 EOF
-        if len(words) >= 6 and words[5] == place and words[4].isdigit():
-            return int(words[4]) or None
-    return None
-
-
-def _opener(path: str, until: float) -> int | None:
-    """Return who has `path` open, looking until the monotonic time `until`."""
-    for process in Path("/proc").iterdir():
-        if time.monotonic() > until:
-            return None
-        if not process.name.isdigit():
-            continue
-        try:
-            if any(str(link.readlink()) == path for link in (process / "fd").iterdir()):
-                return int(process.name)
-        except OSError:
-            continue  # it has ended, or belongs to somebody else
-    return None
