@@ -1,13 +1,15 @@
-"""Adapter name to class, through the entry points `gateway.adapters`, imported when first asked for."""
+"""Adapter name to class, and tool name to function, through entry points, imported when first asked for."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from gateway.adapter import Adapter
 
 GROUP = "gateway.adapters"
+TOOLS = "gateway.tools"
 
 
 class AdapterError(LookupError):
@@ -37,3 +39,14 @@ def adapter(name: str) -> type[Adapter]:
     if not (isinstance(found, type) and issubclass(found, Adapter)):
         raise AdapterError(f'adapter "{name}" ({point.value}) is not a subclass of gateway.Adapter')
     return found
+
+
+@cache
+def tool(name: str) -> Any:
+    """Import and return what the command line calls `name`, as `gateway.tools` describes it.
+
+    Raises AdapterError if nothing that is installed offers it.
+    """
+    for point in entry_points(group=TOOLS, name=name):
+        return point.load()
+    raise AdapterError(f'nothing that is installed offers the tool "{name}"')

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from gateway.cli.outbox import app as outbox
+from gateway.cli.ports import ports
 from gateway.cli.run import DEFAULT_CONFIG, EX_CONFIG
 from gateway.cli.run import main as run_service
 from gateway.cli.selftest.command import selftest
@@ -99,6 +100,7 @@ def demo() -> None:
     raise typer.Exit(play())
 
 
+app.command()(ports)
 app.command()(verify)
 app.command()(selftest)
 app.add_typer(outbox, name="outbox")
