@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gateway.adapter import Adapter, Device, DeviceError, Memory, Metric
+from gateway.adapter import Adapter, Command, Device, DeviceError, Memory, Metric, Silent
 from gateway.reading import RESERVED, Value, Values
 from gateway.units import Duration, Size
 
@@ -46,6 +46,7 @@ __all__ = [
     "Client",
     "ClientClosed",
     "ClientError",
+    "Command",
     "Connected",
     "ConnectionLost",
     "Credentials",
@@ -65,6 +66,7 @@ __all__ = [
     "Outcome",
     "Publication",
     "Reconnecting",
+    "Silent",
     "Size",
     "Status",
     "SubscriptionRefused",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from gateway.metric import Metric
 from gateway.reading import Value, Values
 
 
@@ -14,20 +15,35 @@ class DeviceError(OSError):
     """The device is absent, silent or talking nonsense: try again later."""
 
 
-class Metric(BaseModel):
-    """What is declared once about one named quantity of a device: `[devices.<name>.metrics.<metric>]`."""
+class Silent(DeviceError):
+    """The way to the device is open, and the device says nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    unit: str | None = Field(
-        default=None, description="Unit of the published value, as the field writes it: °C, kWh, µg/m³."
-    )
-    scale: float = Field(default=1.0, description="Multiply the device's number by this.")
-    deadband: float = Field(
-        default=0.0,
-        ge=0,
-        description="Leave the metric out while it differs by less than this from the value last taken in.",
-    )
+class Command(Protocol):
+    """What the outside asks of a device: to set one metric. Whoever carries it out answers it, once."""
+
+    @property
+    def metric(self) -> str:
+        """Which one: it is settable, by the config and by `Adapter.can_set`."""
+        ...
+
+    @property
+    def value(self) -> Value:
+        """The new value, as the device has it: before `scale`, and within the metric's limits."""
+        ...
+
+    @property
+    def id(self) -> str | None:
+        """What the sender calls it, if anything."""
+        ...
+
+    def done(self, read_back: Value | None = None) -> None:
+        """Say that it was carried out; `read_back` is what the device itself says that the value now is."""
+        ...
+
+    def refuse(self, reason: str) -> None:
+        """Say that it was not carried out and will not be, and why, in words for whoever has sent it."""
+        ...
 
 
 class Memory(Protocol):
@@ -88,6 +104,15 @@ class Device(Protocol):
         """Count input that was thrown away, such as a line that does not decode. Never raises."""
         ...
 
+    def commands(self) -> AsyncIterator[Command]:
+        """Return what the outside asks for, as it comes, for `async for`; there is no last one.
+
+        Called before `online`, in each `run`: without it, commands are refused at once. Each has to be answered within
+        the gateway's time for commands. Those of an absent device never come, and what is not answered when `run` ends
+        is answered by the gateway.
+        """
+        ...
+
 
 class Adapter(BaseModel):
     """The kind of code that reads a device. Its fields are the keys of its `[devices.<name>]` table."""
@@ -96,6 +121,14 @@ class Adapter(BaseModel):
 
     # Names of fields that no two devices may share, such as a serial port.
     exclusive: ClassVar[tuple[str, ...]] = ()
+    # Those of them that devices may share after all, when the adapters of both say so here, ...
+    shared: ClassVar[tuple[str, ...]] = ()
+    # ... and have the same in these fields, such as the speed of the line.
+    alike: ClassVar[tuple[str, ...]] = ()
+
+    def can_set(self, metric: str) -> bool:
+        """Say whether commands can set this metric; a config that wants to set any other is refused."""
+        return False
 
     async def run(self, device: Device) -> None:
         """Open the device, emit readings as they come, and raise when it fails.
@@ -108,4 +141,4 @@ class Adapter(BaseModel):
         raise NotImplementedError
 
 
-__all__ = ["Adapter", "Device", "DeviceError", "Memory", "Metric", "Value", "Values"]
+__all__ = ["Adapter", "Command", "Device", "DeviceError", "Memory", "Metric", "Silent", "Value", "Values"]

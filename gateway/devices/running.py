@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.adapter import Adapter, Metric
 from gateway.backoff import Backoff
 from gateway.devices.memory import Memory
+from gateway.devices.orders import TIMEOUT, Order, Orders
 from gateway.devices.shape import free, is_plain, shape
 from gateway.reading import Value, Values
 
@@ -71,6 +72,7 @@ class RunningDevice:
         bug_delay: float = 60.0,
         patience: float = PATIENCE,
         burst: int = 500,
+        command_timeout: float = TIMEOUT,
         memory: Path | None = None,
     ) -> None:
         self.name = name
@@ -101,6 +103,9 @@ class RunningDevice:
         self._proven = False  # by a reading, in this attempt
         self._doubted = False  # the last attempt opened, and failed soon without a reading
         self._belief: asyncio.TimerHandle | None = None
+        self._orders = Orders(command_timeout)
+        self._task: asyncio.Task[None] | None = None  # of `run`
+        self._restarting = False
 
     @property
     def skipped(self) -> dict[str, int]:
@@ -109,13 +114,15 @@ class RunningDevice:
 
     async def run(self) -> None:
         """Keep the device running until it has nothing more to say. Only cancellation ends it before."""
+        self._task = asyncio.current_task()
         async with self.memory:
             try:
                 delay = await self._attempt()
                 while delay is not None:
-                    await asyncio.sleep(delay)
+                    await self._pause(delay)
                     delay = await self._attempt()
             finally:
+                self._task = None
                 if self.state != "finished":
                     self._become("absent")
 
@@ -125,6 +132,11 @@ class RunningDevice:
         try:
             await self.adapter.run(self)
         except asyncio.CancelledError as error:
+            if self._restarted():
+                self._log.info(f"{self.name}: restarted")
+                self._backoff.reset()
+                self._become("absent")
+                return 0.0
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
@@ -135,9 +147,42 @@ class RunningDevice:
             if self._belief is not None:
                 self._belief.cancel()
                 self._belief = None
+            self._restarted()  # it may have failed on the way out
+            self._orders.close("the device was lost")
         self._become("finished")
         self._log.info(f"{self.name}: finished: it has nothing more to say")
         return None
+
+    async def _pause(self, delay: float) -> None:
+        try:
+            await asyncio.sleep(delay)
+        except asyncio.CancelledError:
+            if not self._restarted():
+                raise
+
+    def restart(self) -> None:
+        """Close the device and open it again at once. Raises ValueError for one that has nothing more to say."""
+        if self._task is None:
+            raise ValueError("it is not running")
+        if not self._restarting:
+            self._restarting = True
+            self._task.cancel()
+
+    def _restarted(self) -> bool:
+        """Take a cancellation by `restart` back; return whether there was one, and no other."""
+        restarting, self._restarting = self._restarting, False
+        return restarting and self._task is not None and self._task.uncancel() == 0
+
+    def commands(self) -> Orders:
+        """Return what the outside asks for. See `gateway.Device.commands`."""
+        return self._orders.serve()
+
+    def order(self, order: Order, patience: float) -> None:
+        """Have a command carried out that can wait for `patience` seconds; refuse it at once if the device is away."""
+        if self.state != "online":
+            order.refuse(f"the device is {self.state}" + (f": {self.reason}" if self.reason else ""))
+        else:
+            self._orders.put(order, patience)
 
     def online(self) -> None:
         """Take note that the device is there.
