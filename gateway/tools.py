@@ -57,7 +57,7 @@ class Heard:
     """What came of listening at a port."""
 
     guesses: list[Guess] = field(default_factory=list)  # the best one first
-    bytes: int = 0
+    size: int = 0  # bytes, whatever they were
     sample: bytes = b""  # of what came, at the line where it looked most like something
     tried: list[str] = field(default_factory=list)  # the lines, as in 9600 8N1
 

@@ -76,13 +76,13 @@ def found(places: Places = HERE, may: Callable[[Path], bool] | None = None) -> I
         if not _is_port(entry) or not path.exists():
             continue
         usb = plugged.get(str(path))
-        identity = usb and ":".join(filter(None, (usb.vendor, usb.product, usb.serial)))
+        identity = ":".join(filter(None, (usb.vendor, usb.product, usb.serial))) if usb else None
         yield FoundPort(
             path=str(path),
             by_id=names.get(os.path.realpath(path)),
             usb=identity,
-            usb_port=usb and usb.socket,
-            product=(usb and usb.name) or None,
+            usb_port=usb.socket if usb else None,
+            product=(usb.name or None) if usb else None,
             guess=_guess(entry.name, identity),
             holder=holder(path, places.proc),
             refused=None if may(path) else f"permission denied ({permissions(str(path))}",

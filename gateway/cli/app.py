@@ -14,6 +14,7 @@ from rich.console import Console
 
 from gateway.cli.outbox import app as outbox
 from gateway.cli.ports import ports
+from gateway.cli.read import read
 from gateway.cli.run import DEFAULT_CONFIG, EX_CONFIG
 from gateway.cli.run import main as run_service
 from gateway.cli.selftest.command import selftest
@@ -101,6 +102,7 @@ def demo() -> None:
 
 
 app.command()(ports)
+app.command()(read)
 app.command()(verify)
 app.command()(selftest)
 app.add_typer(outbox, name="outbox")

@@ -1,6 +1,6 @@
 """The TOML config: models, diagnostics with file, line and column, JSON Schema. Only service and cli know it."""
 
-from gateway.config.load import load
+from gateway.config.load import load, load_devices
 from gateway.config.models import (
     BrokerSection,
     Config,
@@ -23,4 +23,5 @@ __all__ = [
     "TlsSection",
     "UplinkSection",
     "load",
+    "load_devices",
 ]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gateway.config import files
 from gateway.config.devices import duplicates, make
-from gateway.config.models import Config
+from gateway.config.models import Config, Device
 from gateway.config.positions import Path
 from gateway.config.problems import ConfigError
 from gateway.config.secret import Surroundings
@@ -38,6 +38,19 @@ def load(path: pathlib.Path, *, environ: Mapping[str, str] = os.environ) -> Conf
         last = len(document.order)
         raise ConfigError(sorted(problems, key=lambda problem: (document.order.get(problem.path, last), problem)))
     return config
+
+
+def load_devices(path: pathlib.Path, *, environ: Mapping[str, str] = os.environ) -> dict[str, Device]:
+    """Load the devices of a config, and nothing else of it. Raises ConfigError with what is wrong in their tables.
+
+    An uplink whose password is not here, as it is only for the service, is no reason not to look at a device.
+    """
+    document = files.gather(path)
+    devices, found = make(document.data.get("devices", {}), Surroundings(path.parent.absolute(), environ))
+    problems = {*document.problems, *(document.problem(f.path, f.message, at_key=f.at_key) for f in found)}
+    if problems:
+        raise ConfigError(sorted(problems))
+    return devices
 
 
 def _validated(data: dict[str, Any], surroundings: Surroundings) -> tuple[Config | None, list[Finding]]:
