@@ -4,38 +4,77 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, ClassVar, Literal, TypeAlias
+from contextlib import AbstractAsyncContextManager
+from dataclasses import fields
+from typing import Any, ClassVar, Self, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from adapters.frames.framer import Framer
-from adapters.ports.serial import Parity, SerialPort
-from gateway import Adapter, Device, DeviceError, Duration, Value
+from adapters.ports.bus import Bus, bus
+from adapters.ports.network import check_port, port_at
+from adapters.ports.port import Bytesize, Line, Parity, Port
+from adapters.ports.serial import SerialPort
+from adapters.ports.usb import IDENTITY, SOCKET, Usb
+from gateway import Adapter, Device, Duration, Silent, Value
+
+PORTS = ("port", "usb", "usb_port")
+"""The keys of which one says where the device is."""
+LINE = tuple(field.name for field in fields(Line))
+"""The keys that say how its line is set."""
 
 # What is done with a chunk of bytes; answers None, or something to wait for before the next one.
 Take: TypeAlias = Callable[[bytes], Awaitable[None] | None]
 
 
-class SerialDevice(Adapter):
-    """A device that speaks by itself on a serial port. A subclass says what becomes of its bytes: `taker`.
+class SerialAdapter(Adapter):
+    """A device on a serial port: which port that is, and how its line is set.
 
     A subclass with another speed or parity declares these keys again, with its own defaults.
     """
 
-    exclusive: ClassVar[tuple[str, ...]] = ("port",)
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [key]} for key in PORTS]})
 
-    port: str = Field(min_length=1, description="The serial port; best a name from /dev/serial/by-id, which stays.")
+    exclusive: ClassVar[tuple[str, ...]] = PORTS
+
+    port: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The serial port; best a name from /dev/serial/by-id, which stays. Or a network serial server: "
+        '"socket://HOST:PORT" (plain bytes) or "rfc2217://HOST:PORT". One of port, usb and usb_port is needed.',
+    )
+    usb: str | None = Field(
+        default=None,
+        pattern=IDENTITY,
+        description='The port by what is plugged in: vendor:product or vendor:product:serial, as "0403:6001:A50285BI".',
+    )
+    usb_port: str | None = Field(
+        default=None,
+        pattern=SOCKET,
+        description='The port by the USB socket that it is plugged into, as "1-1.2"; "1-1.2:1.0" is one of several.',
+    )
     baudrate: int = Field(default=9600, gt=0, le=20_000_000, description="Bits per second.")
-    bytesize: Literal[5, 6, 7, 8] = Field(default=8, description="Data bits.")
+    bytesize: Bytesize = Field(default=8, description="Data bits.")
     parity: Parity = Field(default="N", description="None, even, odd, mark or space.")
     stopbits: float = Field(default=1, description="Stop bits: 1, 1.5 or 2.")
     dtr: bool | None = Field(
         default=None, description="Set the line DTR at opening; false keeps many boards from a reset."
     )
-    settle: Duration = Field(default=0.0, description="After opening, throw away for so long what the device writes.")
-    silent_after: Duration | None = Field(
-        default=None, gt=0, description="Without a byte for so long the device counts as absent, and is opened again."
+    rts: bool | None = Field(default=None, description="Set the line RTS at opening.")
+    rs485: bool = Field(
+        default=False, description="Have the driver turn an RS-485 transceiver with RTS; most USB adapters do it alone."
     )
+    low_latency: bool = Field(
+        default=False, description="Have the driver hand over each byte at once (FTDI: 1 ms instead of 16)."
+    )
+    settle: Duration = Field(default=0.0, description="After opening, throw away for so long what the device writes.")
+
+    @field_validator("port")
+    @classmethod
+    def _port(cls, given: str | None) -> str | None:
+        if given is not None:
+            check_port(given)
+        return given
 
     @field_validator("stopbits")
     @classmethod
@@ -44,6 +83,45 @@ class SerialDevice(Adapter):
             raise ValueError("must be 1, 1.5 or 2")
         return given
 
+    @model_validator(mode="after")
+    def _one_port(self) -> Self:
+        given = [key for key in PORTS if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{given[1]} is another way to say what {given[0]} says: leave one of them out")
+        if not given:
+            raise ValueError('port = "..." is missing (or usb, or usb_port)')
+        return self
+
+    def serial_port(self) -> Port:
+        """Return the port, not yet open."""
+        line = Line(**{key: getattr(self, key) for key in LINE})
+        if self.port is None:
+            return SerialPort(Usb(self.usb, self.usb_port), line)
+        return port_at(self.port, line)
+
+
+class AskedDevice(SerialAdapter):
+    """A device that speaks when it is asked, and may share its port with others that do.
+
+    `run` begins with `async with self.bus(device) as bus:`, then `device.online()`, and asks with
+    `async with bus.turn(timeout) as turn: answer = await turn.ask(request, framer)`.
+    """
+
+    shared: ClassVar[tuple[str, ...]] = PORTS
+    alike: ClassVar[tuple[str, ...]] = LINE
+
+    def bus(self, device: Device) -> AbstractAsyncContextManager[Bus]:
+        """Return the way to the port, which is open while anybody uses it. See `adapters.ports.bus.bus`."""
+        return bus(self.serial_port(), device.name)
+
+
+class SerialDevice(SerialAdapter):
+    """A device that speaks by itself on a serial port. A subclass says what becomes of its bytes: `taker`."""
+
+    silent_after: Duration | None = Field(
+        default=None, gt=0, description="Without a byte for so long the device counts as silent, and is opened again."
+    )
+
     def taker(self, device: Device) -> Take:
         """Return a function that takes in what a stream of bytes says, wherever that is cut into chunks.
 
@@ -51,22 +129,9 @@ class SerialDevice(Adapter):
         """
         raise NotImplementedError
 
-    def serial_port(self) -> SerialPort:
-        """Return the port, not yet open."""
-        return SerialPort(
-            self.port,
-            baudrate=self.baudrate,
-            bytesize=self.bytesize,
-            parity=self.parity,
-            stopbits=self.stopbits,
-            dtr=self.dtr,
-        )
-
     async def run(self, device: Device) -> None:
         """Open the port and take in what comes, until it is unplugged."""
         async with self.serial_port() as port:
-            if self.settle:
-                await _throw_away(port, self.settle)
             take = self.taker(device)
             if self.silent_after is None:
                 device.online()
@@ -105,6 +170,10 @@ class FramedDevice(SerialDevice):
         """Take the device's own time, in UTC seconds, out of `values`; None if there is none."""
         return None
 
+    def readings(self, values: dict[str, Value], device: Device) -> Iterable[tuple[dict[str, Value], float | None]]:
+        """Return the readings that a frame with these values is, each with the device's own time: one."""
+        return ((values, self.time_of(values, device)),)
+
     def taker(self, device: Device) -> Take:
         """Take in what the frames say, and count what is thrown away. See `SerialDevice.taker`."""
         framer, decode = self.framer(), self.decoder()
@@ -119,7 +188,8 @@ class FramedDevice(SerialDevice):
                     device.skip(str(error), frame)
                     continue
                 if values:
-                    waiting = device.take_in(values, self.time_of(values, device))
+                    for reading, time in self.readings(values, device):
+                        waiting = device.take_in(reading, time)
             if framer.thrown:
                 for reason, count in framer.thrown.items():
                     for _ in range(count - said.get(reason, 0)):
@@ -130,15 +200,7 @@ class FramedDevice(SerialDevice):
         return take
 
 
-async def _throw_away(port: SerialPort, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await port.deliver(lambda chunk: None)
-    except TimeoutError:
-        return
-
-
-async def _while_speaking(port: SerialPort, take: Take, silent_after: float) -> None:
+async def _while_speaking(port: Port, take: Take, silent_after: float) -> None:
     loop = asyncio.get_running_loop()
 
     def heard(chunk: bytes) -> Awaitable[None] | None:
@@ -149,4 +211,4 @@ async def _while_speaking(port: SerialPort, take: Take, silent_after: float) -> 
         async with asyncio.timeout(silent_after) as limit:
             await port.deliver(heard)
     except TimeoutError:
-        raise DeviceError(f"silent: nothing from {port.path} for {silent_after:g} s") from None
+        raise Silent(f"silent: nothing from {port.path} for {silent_after:g} s") from None

@@ -19,9 +19,10 @@ NAMES = registry.names()
 
 
 def made(name: str, **fields: Any) -> Adapter:
-    """Return the adapter with nothing but what it needs: an exclusive key is a port."""
+    """Return the adapter with nothing but what it needs: the first exclusive key is a port."""
     kind = registry.adapter(name)
     needed = {key: "/dev/null" for key, field in kind.model_fields.items() if field.is_required()}
+    needed |= dict.fromkeys(kind.exclusive[:1], "/dev/null")
     return kind(**{**needed, **fields})
 
 
@@ -41,6 +42,8 @@ def test_it_says_what_it_is_and_what_each_key_means(name: str) -> None:
         assert field.description, key
         assert field.description.endswith("."), key
     assert set(kind.exclusive) <= set(kind.model_fields)
+    assert set(kind.shared) <= set(kind.exclusive)
+    assert set(kind.alike) <= set(kind.model_fields)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,7 +61,7 @@ def test_it_is_frozen_and_refuses_unknown_keys(name: str) -> None:
 async def test_a_stop_closes_what_it_opened(name: str, tmp_path: Path) -> None:
     """Cancelled at any moment of its first turns, an adapter leaves no descriptor and no task behind, and ends."""
     with Cable(tmp_path / "tty") as cable:
-        adapter = made(name, **dict.fromkeys(registry.adapter(name).exclusive, cable.path))
+        adapter = made(name, **dict.fromkeys(registry.adapter(name).exclusive[:1], cable.path))
         before, tasks = len(os.listdir("/proc/self/fd")), asyncio.all_tasks()
         for turns in range(30):
             notes = Notebook()

@@ -19,6 +19,17 @@ PORT = "/dev/ttyUSB0"
     "fields",
     [
         {"port": ""},
+        {"port": None},
+        {"usb": "1a86:7523"},
+        {"port": None, "usb": "1a86"},
+        {"port": None, "usb_port": "1.2"},
+        {"port": "tcp://a:1"},
+        {"port": "socket://a"},
+        {"port": "socket://a:0"},
+        {"port": "socket://:1"},
+        {"port": "rfc2217://a:70000"},
+        {"port": "socket://u:p@a:1"},
+        {"port": "socket://a:1/x"},
         {"baudrate": 0},
         {"baudrate": "fast"},
         {"bytesize": 9},
@@ -55,7 +66,8 @@ def test_a_port_is_all_that_it_needs() -> None:
     adapter = SerialText(port=PORT)
     assert (adapter.baudrate, adapter.bytesize, adapter.parity, adapter.stopbits) == (9600, 8, "N", 1)
     assert (adapter.format, adapter.max_line) == ("json", 4096)
-    assert SerialText.exclusive == ("port",)
+    assert SerialText.exclusive == ("port", "usb", "usb_port")
+    assert SerialText.shared == ()
 
 
 @given(st.lists(st.binary(max_size=60), max_size=20))
