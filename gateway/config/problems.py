@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, LiteralString, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic_core import PydanticCustomError
+from gateway.refusals import Conflict, refuse, refuse_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,27 +32,10 @@ class ConfigError(ValueError):
         self.problems = problems
 
 
-class Conflict(NamedTuple):
-    """Keys of one table that do not go together."""
-
-    at: tuple[str | int, ...]  # the key to point at, below the table
-    keys: tuple[str, ...]  # all that the judgement rests on: no judgement while one of them is wrong by itself
-    message: str
-
-
-def refuse(kind: LiteralString, words: str) -> PydanticCustomError:
-    """Return the error that a validator raises about its value; `words` continue after the name of the key."""
-    return PydanticCustomError(kind, "{words}", {"words": words})
-
-
-def refuse_together(conflicts: list[Conflict]) -> PydanticCustomError:
-    """Return the error that the validator of a whole table raises."""
-    return PydanticCustomError(
-        "conflict", "{words}", {"words": "; ".join(c.message for c in conflicts), "conflicts": conflicts}
-    )
-
-
 def did_you_mean(word: str, choices: Iterable[str], *, quote: str = '"{}"', likeness: float = 0.6) -> str:
     """Return `; did you mean "..."?` if one of the choices looks like the word, else nothing."""
     close = get_close_matches(word.lower(), list(choices), n=1, cutoff=likeness)
     return f"; did you mean {quote.format(close[0])}?" if close else ""
+
+
+__all__ = ["ConfigError", "Conflict", "Problem", "did_you_mean", "refuse", "refuse_together"]
