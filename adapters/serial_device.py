@@ -211,4 +211,4 @@ async def _while_speaking(port: Port, take: Take, silent_after: float) -> None:
         async with asyncio.timeout(silent_after) as limit:
             await port.deliver(heard)
     except TimeoutError:
-        raise Silent(f"silent: nothing from {port.path} for {silent_after:g} s") from None
+        raise Silent(f"nothing from {port.path} for {silent_after:g} s") from None

@@ -18,6 +18,9 @@ from gateway.requests import changes
 from gateway.systemd import Notifier
 from gateway.uplink import Uplink
 
+AWAY = 3
+"""Devices that are not online in the line of status; the others are counted."""
+
 
 class Watch:
     """Tells the supervisor what is going on, and that it goes on at all."""
@@ -61,6 +64,11 @@ class Watch:
         for uplink in self._uplinks:
             where = f"over {uplink.broker}" if uplink.broker else "no broker"
             parts.append(f"{uplink.name}: {where}, {uplink.account.waiting} waiting")
+        away = [device for device in self._devices if device.state not in ("online", "finished")]
+        for device in away[:AWAY]:
+            parts.append(f"{device.name}: {device.state}" + (f" ({device.reason})" if device.reason else ""))
+        if len(away) > AWAY:
+            parts.append(f"{len(away) - AWAY} more devices are not online")
         clock, held = self._outbox.clock
         if held is not None:
             parts.append(f"readings wait for the clock, for {held:.0f} s at most")
@@ -81,6 +89,7 @@ class Watch:
                 "devices": {
                     device.name: {
                         "state": device.state,
+                        "reason": device.reason,
                         "taken_in": device.taken_in,
                         "skipped": sum(device.skipped.values()),
                     }

@@ -26,7 +26,8 @@ def summary(file: Path, config: Config) -> Text:
     for name, uplink in config.uplinks.items():
         rows.append(("uplink", name, ", then ".join(broker.url for broker in uplink.brokers)))
     for name, device in config.devices.items():
-        ports = [str(getattr(device.adapter, key)) for key in device.adapter.exclusive]
+        places = [getattr(device.adapter, key) for key in device.adapter.exclusive]
+        ports = [str(place) for place in places if place is not None]
         rows.append(("device", name, " ".join([device.kind, *ports, *([] if device.enabled else ["(not enabled)"])])))
     if not config.devices:
         rows.append(("device", "none", "so nothing will be read: add [devices.NAME]"))
@@ -42,9 +43,10 @@ def adapters() -> Text:
         except registry.AdapterError as error:
             parts.append(Text.assemble((f"{kind}\n", "bold red"), f"  {error}\n"))
             continue
-        required = schema["required"]
+        required = dict.fromkeys(schema["required"], "required")
+        required |= {key: "one of these" for branch in schema.get("oneOf", ()) for key in branch["required"]}
         rows = [
-            (key, _default(one, required=key in required), one.get("description", ""))
+            (key, required.get(key) or _default(one), one.get("description", ""))
             for key, one in schema["properties"].items()
             if key != "adapter"
         ]
@@ -53,10 +55,8 @@ def adapters() -> Text:
     return Text("\n").join(parts) if parts else Text("No adapter is installed.")
 
 
-def _default(schema: dict[str, Any], *, required: bool) -> str:
+def _default(schema: dict[str, Any]) -> str:
     """Return a key's default as TOML would have it, as far as it fits into a line."""
-    if required:
-        return "required"
     if "default" not in schema:
         return ""
     text = json.dumps(schema["default"], ensure_ascii=False)

@@ -94,22 +94,40 @@ def _adapter(
 def duplicates(devices: dict[str, Device], document: Document) -> list[Finding]:
     """Find what two devices cannot share, such as a serial port, in the order in which the files say it."""
     found = []
-    first: dict[tuple[str, Any], tuple[str, ...]] = {}
+    first: dict[tuple[str, Any], tuple[Adapter, tuple[str, ...]]] = {}
     places = [
-        (document.problem(("devices", name, key), ""), key, getattr(device.adapter, key), ("devices", name, key))
+        (document.problem(("devices", name, key), ""), key, device.adapter, ("devices", name, key))
         for name, device in devices.items()
         if device.enabled
         for key in device.adapter.exclusive
     ]
-    for _, key, value, path in sorted(places, key=lambda place: (document.order[place[0].path], place[0])):
+    for _, key, adapter, path in sorted(places, key=lambda place: (document.order[place[0].path], place[0])):
+        value = getattr(adapter, key)
         if value is None:
             continue
-        if (key, value) in first:
-            other = document.problem(first[key, value], "")
-            shown = f'"{value}"' if isinstance(value, str) else str(value)
-            place = f"{other.path}:{other.line}:{other.col}"
-            words = f"duplicate {key}: {shown} is the {key} of {header(first[key, value][:2])} already, at {place}"
+        before, other_path = first.setdefault((key, value), (adapter, path))
+        if before is adapter:
+            continue
+        other = document.problem(other_path, "")
+        shown = f'"{value}"' if isinstance(value, str) else str(value)
+        whose = f"{header(other_path[:2])} already, at {other.path}:{other.line}:{other.col}"
+        if key not in adapter.shared or key not in before.shared:
+            found.append(Finding(path, "value", f"duplicate {key}: {shown} is the {key} of {whose}"))
+        elif differ := _differences(adapter, before):
+            words = f"{key}: {shown} is shared with {whose}, and both need the same {differ}"
             found.append(Finding(path, "value", words))
-        else:
-            first[key, value] = path
     return found
+
+
+def _differences(adapter: Adapter, other: Adapter) -> str:
+    """Return the keys in which two devices that share something have to be alike and are not."""
+    keys = dict.fromkeys((*adapter.alike, *other.alike))
+    return ", ".join(
+        f"{key} ({_written(getattr(adapter, key, None))} here, {_written(getattr(other, key, None))} there)"
+        for key in keys
+        if getattr(adapter, key, None) != getattr(other, key, None)
+    )
+
+
+def _written(value: Any) -> str:
+    return "none" if value is None else json.dumps(value, default=str)

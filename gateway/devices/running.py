@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.adapter import Adapter, Metric
+from gateway.adapter import Adapter, Metric, Silent
 from gateway.backoff import Backoff
 from gateway.devices.memory import Memory
 from gateway.devices.orders import TIMEOUT, Order, Orders
@@ -21,7 +21,8 @@ from gateway.reading import Value, Values
 
 # Stream, values, the device's own time; answers None, or something to wait for because the gateway is behind.
 Put: TypeAlias = Callable[[str, dict[str, Value], float | None], Awaitable[None] | None]
-State: TypeAlias = Literal["absent", "online", "failed", "finished"]
+# Absent -> opening -> online -> silent, if it says nothing; failed: by a bug; finished: nothing more to say.
+State: TypeAlias = Literal["absent", "opening", "online", "silent", "failed", "finished"]
 
 PATIENCE = 10.0  # seconds that a device must last to be believed without a reading, or a new reason to be worth a line
 
@@ -129,6 +130,8 @@ class RunningDevice:
     async def _attempt(self) -> float | None:
         """Run the adapter once; return the seconds until the next attempt, or None if there is to be none."""
         self._opened, self._proven = None, False
+        if self.state == "absent":  # one that was silent or failed stays so until it is online
+            self._become("opening")
         try:
             await self.adapter.run(self)
         except asyncio.CancelledError as error:
@@ -142,7 +145,7 @@ class RunningDevice:
                 raise
             return self._broke(error)  # the adapter let a cancellation of its own escape
         except Exception as error:  # noqa: BLE001 - the boundary: whatever an adapter does wrong stays with its device
-            return self._failed(error) if _is_absence(error) else self._broke(error)
+            return self._failed(error) if _is_only(error, OSError) else self._broke(error)
         finally:
             if self._belief is not None:
                 self._belief.cancel()
@@ -287,7 +290,7 @@ class RunningDevice:
     def _failed(self, error: BaseException) -> float:
         """Account for an absence; say it once, and another reason only when it stays."""
         reason = _words(error)
-        trouble = self._fall("absent", reason)
+        trouble = self._fall("silent" if _is_only(error, Silent) else "absent", reason)
         settled = self._clock() - trouble.changed >= self._patience and not isinstance(error, FileNotFoundError)
         if not trouble.said:
             self._log.warning(f"{self.name}: {reason}")
@@ -323,10 +326,10 @@ class RunningDevice:
         return self._trouble
 
 
-def _is_absence(error: Exception) -> bool:
-    if isinstance(error, ExceptionGroup):  # an adapter may run several tasks
-        return error.split(OSError)[1] is None
-    return isinstance(error, OSError)
+def _is_only(error: BaseException, kind: type[Exception]) -> bool:
+    if isinstance(error, BaseExceptionGroup):  # an adapter may run several tasks
+        return error.split(kind)[1] is None
+    return isinstance(error, kind)
 
 
 def _words(error: BaseException) -> str:

@@ -21,7 +21,7 @@ EXAMPLE = CONFIG / "gateway.toml"
 DEVICES = sorted(path for path in (CONFIG / "examples").glob("*.toml") if not path.name.startswith("cloud-"))
 
 # A line of the example that is a key, or a table, behind a "#".
-COMMENTED = re.compile(r"^#(?=[a-z_]+ = |\[)", re.MULTILINE)
+COMMENTED = re.compile(r"^#(?=[a-z_0-9]+ = |\[)", re.MULTILINE)
 
 # The contract with users, as the design has it.
 CONTRACT = """
