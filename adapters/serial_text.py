@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from adapters.frames import text
+from adapters.frames import suffix, text
 from adapters.frames.lines import LineFramer
 from adapters.serial_device import FramedDevice
 from gateway import Device, Size, Value
@@ -17,6 +18,9 @@ _EARLIEST, _LATEST = 946_684_800.0, 4_102_444_800.0
 
 class SerialText(FramedDevice):
     """Reads one reading from each line of text that a device writes to a serial port."""
+
+    detectable: ClassVar[int] = 4
+    speaks_at: ClassVar[tuple[str, ...]] = tuple(f"{speed} 8N1" for speed in (115200, 4800, 19200, 38400, 57600, 2400))
 
     format: Literal["json", "key-value", "csv", "regex"] = Field(
         default="json", description="How a line is to be read."
@@ -33,11 +37,27 @@ class SerialText(FramedDevice):
         default=None, description="The value that holds the device's own time (UTC), if it has one."
     )
     time_format: Literal["s", "ms"] = Field(default="s", description="Seconds or milliseconds since 1970.")
+    checksum: suffix.Kind | None = Field(
+        default=None, description="A line ends with a checksum of this kind, in hex behind a mark, as in t=21.5*4C."
+    )
+    checksum_mark: str = Field(
+        default="*", pattern=r"^[!-/:-@\[-`{-~]$", description="Between a line and its checksum."
+    )
     encoding: str = Field(default="utf-8", description="How the device spells characters, such as utf-8 or latin-1.")
     max_line: Size = Field(default=4096, ge=16, le=1_048_576, description="A longer line is thrown away and counted.")
     skip_first: bool = Field(
         default=False, description="Throw away the first line after opening, which may be the second half of one."
     )
+
+    @classmethod
+    def readable_with(cls, heard: bytes) -> Iterable[dict[str, Any]]:
+        """Return the formats in which lines may be read, with the columns that most of them have."""
+        yield {"format": "json"}
+        yield {"format": "key-value"}
+        for separator in ",;\t":
+            if columns := text.columns_of(heard, separator):
+                yield {"format": "csv", "columns": columns} | ({"separator": separator} if separator != "," else {})
+        yield {"format": "regex", "pattern": text.ONE_NUMBER}
 
     @field_validator("encoding")
     @classmethod
@@ -72,6 +92,10 @@ class SerialText(FramedDevice):
 
     def decoder(self) -> text.Decoder:
         """Return the function that reads one line."""
+        decode = self._formatted()
+        return suffix.checked(decode, self.checksum, self.checksum_mark) if self.checksum else decode
+
+    def _formatted(self) -> text.Decoder:
         match self.format:
             case "json":
                 return text.json_decoder(self.encoding)

@@ -48,7 +48,8 @@ class Guess:
     line: str  # 9600 8N1
     frames: int  # that were whole and sound
     share: float  # which part of all bytes heard they are
-    proof: int  # bits of evidence in one frame
+    proof: int  # bits of evidence in one frame of its kind
+    evidence: float  # bits of evidence in all of them
     values: Mapping[str, Value]  # what the last one said
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -24,6 +25,8 @@ _PLAIN = frozenset({bool, int, float, str})
 _NUMBER = re.compile(
     r"([+-]?[0-9]{1,18})|[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|nan|inf(?:inity)?)", re.IGNORECASE
 )
+ONE_NUMBER = r"^\s*(?P<value>[-+]?[0-9.]+)\s*$"
+"""The pattern for lines that are one number each."""
 _SIGN_APART = re.compile(r"([+-])\s+(?=[0-9.])")
 
 
@@ -130,6 +133,17 @@ def csv_decoder(columns: Sequence[str], separator: str = ",", encoding: str = "u
         return values
 
     return decode
+
+
+def columns_of(heard: bytes, separator: str) -> list[str]:
+    """Return names for the columns that most lines in what was heard have; none, if they look like no table."""
+    lines = [line.split(separator) for line in heard.decode("ascii", "replace").split("\n")[1:-1]]
+    counts = Counter(len(cells) for cells in lines if len(cells) > 1)
+    for count, often in counts.most_common(1):
+        cells = [value(cell.strip()) for line in lines if len(line) == count for cell in line]
+        if 2 * often >= len(lines) and 2 * sum(not isinstance(cell, str) for cell in cells) >= len(cells):
+            return [f"column{number}" for number in range(1, count + 1)]
+    return []
 
 
 def _cells(line: str, separator: str) -> list[str]:

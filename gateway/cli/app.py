@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from gateway.cli.detect import detect
 from gateway.cli.outbox import app as outbox
 from gateway.cli.ports import ports
 from gateway.cli.read import read
@@ -102,6 +103,7 @@ def demo() -> None:
 
 
 app.command()(ports)
+app.command()(detect)
 app.command()(read)
 app.command()(verify)
 app.command()(selftest)
