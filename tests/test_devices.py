@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 
 from gateway import RESERVED, Adapter, Device, DeviceError, Metric
 from gateway.backoff import Backoff
-from gateway.devices import HIGHEST, LONGEST_NAME, LONGEST_TEXT, LOWEST, PATIENCE, is_plain, shape
+from gateway.devices import HIGHEST, LONGEST_NAME, LONGEST_TEXT, LOWEST, PATIENCE, is_plain, plan, shape
+from gateway.devices.metrics import Shaped
 from tests.adapters.notebook import Notebook, running
 
 
@@ -83,13 +84,13 @@ names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_si
 @given(st.dictionaries(names.filter(lambda name: name not in RESERVED), plain_values))
 def test_whatis_plain_is_taken_in_as_it_is(values: dict[str, Any]) -> None:
     """Values that every format can carry are neither changed nor left out."""
-    assert shape(values, {}, {}) == (values, [], [], False)
+    assert shape(values, plan({}), {}, 0.0) == Shaped(values)
 
 
 @given(st.dictionaries(st.one_of(st.text(), names, st.sampled_from(sorted(RESERVED))), any_values))
 def test_whatever_comes_what_is_taken_in_can_be_carried(values: dict[str, Any]) -> None:
     """Everything taken in is plain and bounded, nothing vanishes without a reason, shaping again changes nothing."""
-    shaped = shape(values, {}, {})
+    shaped = shape(values, plan({}), {}, 0.0)
     assert len(shaped.values) + len(shaped.faults) == len(values)
     assert RESERVED.isdisjoint(shaped.values)
     for name, value in shaped.values.items():
@@ -101,15 +102,15 @@ def test_whatever_comes_what_is_taken_in_can_be_carried(values: dict[str, Any]) 
             assert LOWEST <= value <= HIGHEST
         if type(value) is float:
             assert math.isfinite(value)
-    assert shape(shaped.values, {}, {}).values == shaped.values
+    assert shape(shaped.values, plan({}), {}, 0.0).values == shaped.values
 
 
 @given(st.dictionaries(st.one_of(names, st.sampled_from(sorted(RESERVED))), any_values))
 def test_the_short_way_is_taken_only_where_the_long_way_changes_nothing(values: dict[str, Any]) -> None:
     """A reading that the quick look lets through is one that `shape` returns unchanged."""
     if is_plain(values, set(values) - RESERVED):
-        shaped = shape(values, {}, {})
-        assert shaped == (values, [], [], False)
+        shaped = shape(values, plan({}), {}, 0.0)
+        assert shaped == Shaped(values)
         assert [type(value) for value in shaped.values.values()] == [type(value) for value in values.values()]
 
 
@@ -133,7 +134,7 @@ def test_the_short_way_is_taken_only_where_the_long_way_changes_nothing(values: 
 )
 def test_a_value_that_cannot_be_carried_is_left_out_with_a_reason(value: Any, taken: Any) -> None:
     """Big integers become floats; what is not finite, too long or no value at all is left out, and the rest stays."""
-    shaped = shape({"good": 1, "value": value}, {}, {})
+    shaped = shape({"good": 1, "value": value}, plan({}), {}, 0.0)
     assert shaped.values == ({"good": 1} if taken is None else {"good": 1, "value": taken})
     assert len(shaped.faults) == (taken is None)
     if taken is not None:
@@ -143,15 +144,15 @@ def test_a_value_that_cannot_be_carried_is_left_out_with_a_reason(value: Any, ta
 @pytest.mark.parametrize("name", ["", "x" * (LONGEST_NAME + 1), "a\nb", "\0", "\ud800", 7])
 def test_a_name_that_cannot_be_published_is_left_out_with_a_reason(name: Any) -> None:
     """Noise on the line does not become the name of a metric."""
-    shaped = shape({name: 1, "good": 2}, {}, {})
+    shaped = shape({name: 1, "good": 2}, plan({}), {}, 0.0)
     assert shaped.values == {"good": 2}
     assert len(shaped.faults) == 1
 
 
 def test_a_reserved_name_gets_an_underscore_and_overwrites_nothing() -> None:
     """A device's own `seq` does not collide with the payload's, nor with a metric called `seq_`."""
-    assert shape({"seq": 1, "ts": 2}, {}, {}).values == {"seq_": 1, "ts_": 2}
-    assert shape({"seq": 1, "seq_": 5}, {}, {}).values == {"seq__": 1, "seq_": 5}
+    assert shape({"seq": 1, "ts": 2}, plan({}), {}, 0.0).values == {"seq_": 1, "ts_": 2}
+    assert shape({"seq": 1, "seq_": 5}, plan({}), {}, 0.0).values == {"seq__": 1, "seq_": 5}
 
 
 def test_scale_multiplies_numbers_only_and_adds_no_noise() -> None:
@@ -160,7 +161,7 @@ def test_scale_multiplies_numbers_only_and_adds_no_noise() -> None:
         "big": Metric(scale=1e300),
         "half": Metric(scale=2.5),
     }
-    shaped = shape({"t": 217, "on": True, "word": "x", "big": 1e300, "half": 3, "other": 5}, metrics, {})
+    shaped = shape({"t": 217, "on": True, "word": "x", "big": 1e300, "half": 3, "other": 5}, plan(metrics), {}, 0.0)
     assert shaped.values == {"t": 21.7, "on": True, "word": "x", "half": 7.5, "other": 5}
     assert shaped.values["on"] is True
     assert [name for _, name in shaped.faults] == ["big"]

@@ -98,6 +98,7 @@ class Session:
             self._put,
             on_state=lambda *_: None,  # the log says it already
             log=structlog.get_logger(),
+            computed=self._device.computed,
         )
         with self._tapped():
             task = asyncio.create_task(running.run())

@@ -66,7 +66,13 @@ def _device(name: str, table: dict[str, Any], surroundings: Surroundings) -> tup
     found += more
     if found or keys is None or adapter is None:
         return None, found
-    common = {key: getattr(keys, key) for key in ("enabled", "priority", "metrics")}
+    for metric, declared in keys.metrics.items():
+        if declared.settable and not adapter.can_set(metric):
+            words = f'settable: the adapter "{keys.adapter}" cannot set "{metric}" of this device'
+            found.append(Finding((*here, "metrics", metric, "settable"), "value", words))
+    if found:
+        return None, found
+    common = {key: getattr(keys, key) for key in ("enabled", "priority", "metrics", "computed")}
     return Device(name=name, kind=keys.adapter, adapter=adapter, **common), []
 
 

@@ -12,12 +12,14 @@ from pydantic import ConfigDict, Field, SerializeAsAny, ValidationInfo, model_va
 
 from gateway.adapter import Adapter, Metric
 from gateway.config.files import header
+from gateway.config.metrics import conflicts
 from gateway.config.names import DeviceName, MetricName, Name, TopicBase
 from gateway.config.problems import Conflict, did_you_mean, refuse_together
 from gateway.config.reach import TlsSection
 from gateway.config.secret import surroundings
 from gateway.config.section import FilePath, Section
 from gateway.config.uplinks import BrokerSection, UplinkSection
+from gateway.metric import Formula
 from gateway.mqtt import Address
 from gateway.units import Duration, Size
 
@@ -90,6 +92,17 @@ class OutboxSection(Section):
         return data
 
 
+class CommandsSection(Section):
+    """What is asked of devices from outside, over uplinks with commands = true."""
+
+    max_age: Duration = Field(
+        default=30.0, gt=0, description="An older command is refused, by what it says of itself: never carried out late."
+    )
+    timeout: Duration = Field(
+        default=10.0, gt=0, description="The longest that a device may take to carry out a command."
+    )
+
+
 Priority: TypeAlias = Literal["normal", "high"]
 
 
@@ -107,6 +120,15 @@ class DeviceKeys(Section):
     metrics: dict[MetricName, Metric] = Field(
         default={}, description="What is known about single metrics of this device."
     )
+    computed: dict[MetricName, Formula] = Field(
+        default={}, description="Metrics that are computed from others of the same reading, in this order."
+    )
+
+    @model_validator(mode="after")
+    def _agreed(self) -> DeviceKeys:
+        if found := conflicts(self.metrics, self.computed):
+            raise refuse_together(found)
+        return self
 
 
 class Device(Section):
@@ -118,6 +140,7 @@ class Device(Section):
     enabled: bool = True
     priority: Priority = "normal"
     metrics: dict[str, Metric] = Field(default={})
+    computed: dict[str, str] = Field(default={})
 
 
 class Config(Section):
@@ -127,12 +150,15 @@ class Config(Section):
     outbox: OutboxSection = Field(
         default_factory=OutboxSection, description="The durable queue between devices and uplinks."
     )
+    commands: CommandsSection = Field(
+        default_factory=CommandsSection, description="What is asked of devices from outside."
+    )
     uplinks: dict[Name, UplinkSection] = Field(min_length=1, description="Destinations. Each gets every reading.")
     devices: dict[DeviceName, Device] = Field(default={}, description="What is read.")
 
     @model_validator(mode="after")
     def _together(self) -> Config:
-        conflicts = []
+        found = []
         seen: dict[tuple[Address, str], str] = {}
         for name, uplink in self.uplinks.items():
             for endpoint in uplink.endpoints:
@@ -142,18 +168,19 @@ class Config(Section):
                 if first != name:
                     where = f"{endpoint.address} already, in {header(('uplinks', first))}"
                     words = f'client_id "{endpoint.client_id}" is at {where}; a broker hangs up on one of two of a name'
-                    conflicts.append(Conflict(("uplinks", name, "client_id"), ("uplinks",), words))
+                    found.append(Conflict(("uplinks", name, "client_id"), ("uplinks",), words))
             for index, device in enumerate(uplink.devices or ()):
                 if device not in self.devices:
                     words = f'devices: there is no device "{device}"{did_you_mean(device, self.devices)}'
-                    conflicts.append(Conflict(("uplinks", name, "devices", index), ("uplinks", "devices"), words))
-        if conflicts:
-            raise refuse_together(conflicts)
+                    found.append(Conflict(("uplinks", name, "devices", index), ("uplinks", "devices"), words))
+        if found:
+            raise refuse_together(found)
         return self
 
 
 __all__ = [
     "BrokerSection",
+    "CommandsSection",
     "Config",
     "Device",
     "DeviceKeys",

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from gateway.config.problems import did_you_mean, refuse
 from gateway.reading import LEDGER, RESERVED
 
-# Each has a topic of its own, {base}/{gateway}/status and {base}/{gateway}/ledger.
-RESERVED_DEVICES = frozenset({"status", LEDGER})
+# Each has a topic of its own: {base}/{gateway}/status, {base}/{gateway}/ledger and {base}/{gateway}/command.
+RESERVED_DEVICES = frozenset({"status", LEDGER, "command"})
 PLACEHOLDERS = ("base", "gateway", "device", "uplink")
 _LONGEST_NAME = 64
 _LONGEST_TOPIC = 1024

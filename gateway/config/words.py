@@ -39,7 +39,7 @@ _BOUNDS = {
     "less_than": ("lt", "less than"),
     "less_than_equal": ("le", "at most"),
 }
-_NAMED = {"devices": "device", "uplinks": "uplink", "metrics": "metric", "headers": "header"}
+_NAMED = {"devices": "device", "uplinks": "uplink", "metrics": "metric", "computed": "metric", "headers": "header"}
 # What a key of such a name holds is not repeated in a message.
 _COULD_BE_SECRET = re.compile(r"pass|secret|token|key|credential|auth|pin$|psk", re.IGNORECASE)
 

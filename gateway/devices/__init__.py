@@ -1,8 +1,8 @@
 """Keep each device running, and make what it gives fit to be taken in."""
 
 from gateway.devices.memory import Memory, place_of_memory
+from gateway.devices.metrics import HIGHEST, LONGEST_NAME, LONGEST_TEXT, LOWEST, is_plain, plan, shape
 from gateway.devices.running import PATIENCE, Put, RunningDevice
-from gateway.devices.shape import HIGHEST, LONGEST_NAME, LONGEST_TEXT, LOWEST, is_plain, shape
 
 __all__ = [
     "HIGHEST",
@@ -15,5 +15,6 @@ __all__ = [
     "RunningDevice",
     "is_plain",
     "place_of_memory",
+    "plan",
     "shape",
 ]

@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import orjson
 
 from gateway.adapter import Metric
-from gateway.devices.shape import HIGHEST, LONGEST_TEXT, LOWEST
+from gateway.devices.metrics import HIGHEST, LONGEST_TEXT, LOWEST
 from gateway.reading import Value
 
 LARGEST = 8192
@@ -19,8 +19,14 @@ LONGEST_ID = 256
 """Characters of its id."""
 AHEAD = 5.0
 """Seconds that the sender's clock may be before the gateway's."""
+DIGITS = 12
+"""Significant digits of a value that is scaled."""
 REMEMBERED = 1000
 """Commands with an id of which it is known what became of them."""
+
+_NUMBERS = ("measurement", "total", "total_increasing")
+_BINARY: dict[object, bool] = {True: True, False: False, "true": True, "false": False}  # 1 and 0 are equal to these
+_BINARY |= {"on": True, "off": False, "1": True, "0": False}
 
 T = TypeVar("T")
 
@@ -97,20 +103,40 @@ def patience(asked: Asked, arrival: Arrival, now: float | None, started: float, 
 
 
 def fit(value: object, metric: Metric) -> Value:
-    """Return a value that `metric` can be set to, as the device has it: before scale. Raises ValueError."""
-    if isinstance(value, str):
-        if len(value) > LONGEST_TEXT:
-            raise ValueError(f"text longer than {LONGEST_TEXT} characters")
-        fitting: Value = value
-    elif isinstance(value, bool):
-        fitting = value
-    elif isinstance(value, int | float):
-        if not (LOWEST <= value <= HIGHEST if isinstance(value, int) else -inf < value < inf):
-            raise ValueError("not a number that can be carried")
-        fitting = value
-    else:
+    """Return a value that `metric` can be set to, as the device has it: before scale and offset. Raises ValueError."""
+    if not isinstance(value, bool | int | float | str):
         raise ValueError("neither number nor text nor true or false")
-    return fitting
+    match metric.kind:
+        case "binary":
+            if (known := _BINARY.get(value.lower() if isinstance(value, str) else value)) is None:
+                raise ValueError("neither true nor false")
+            return known
+        case "enum":
+            if value not in (metric.options or ()):
+                raise ValueError(f"none of {', '.join(metric.options or ())}")
+        case "text":
+            value = str(value)
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise ValueError(f"text longer than {LONGEST_TEXT} characters")
+    numeric = metric.kind in _NUMBERS or (metric.min, metric.max, metric.scale, metric.offset) != (None, None, 1.0, 0.0)
+    if isinstance(value, bool | str):
+        if numeric:
+            raise ValueError("not a number")
+        return value
+    if not LOWEST <= value <= HIGHEST:  # nor is it infinite, or not a number
+        raise ValueError("not a number that can be carried")
+    if metric.min is not None and value < metric.min:
+        raise ValueError(f"below {metric.min:g}, which is the least")
+    if metric.max is not None and value > metric.max:
+        raise ValueError(f"above {metric.max:g}, which is the most")
+    return _unscaled(value, metric)
+
+
+def published(value: Value, metric: Metric) -> Value:
+    """Return a value of the device as it is published: after scale and offset."""
+    if isinstance(value, bool | str) or (metric.scale, metric.offset) == (1.0, 0.0):
+        return value
+    return float(f"{value * metric.scale + metric.offset:.{DIGITS}g}")
 
 
 class Answered(Generic[T]):
@@ -132,6 +158,15 @@ class Answered(Generic[T]):
         self._known[key] = known
         if len(self._known) > self._limit:
             self._known.popitem(last=False)
+
+
+def _unscaled(value: float, metric: Metric) -> Value:
+    if (metric.scale, metric.offset) == (1.0, 0.0):
+        return value
+    if not metric.scale:
+        raise ValueError("the config multiplies it by 0")
+    number = float(f"{(value - metric.offset) / metric.scale:.{DIGITS}g}")  # 21.7 / 0.1 is 216.99999999999997
+    return int(number) if number.is_integer() and LOWEST <= number <= HIGHEST else number
 
 
 def _raise_unless_of_now(time: float, now: float, started: float, max_age: float) -> None:

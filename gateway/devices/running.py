@@ -14,9 +14,11 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.adapter import Adapter, Metric, Silent
 from gateway.backoff import Backoff
+from gateway.clock import BOOTTIME
+from gateway.devices.aggregating import Aggregating
 from gateway.devices.memory import Memory
+from gateway.devices.metrics import Last, free, is_plain, plan, shape
 from gateway.devices.orders import TIMEOUT, Order, Orders
-from gateway.devices.shape import free, is_plain, shape
 from gateway.reading import Value, Values
 
 # Stream, values, the device's own time; answers None, or something to wait for because the gateway is behind.
@@ -56,7 +58,8 @@ class RunningDevice:
     """One configured device while the gateway runs: the `Device` that its adapter sees, and the owner of its retries.
 
     A device starts offline; `on_state(name, online)` is called on each change and never otherwise. `put` takes a
-    reading into the outbox. `memory` is the file in which the device remembers; None: nowhere.
+    reading into the outbox. `memory` is the file in which the device remembers; None: nowhere. `computed` are formulas
+    by the names of the metrics that they make.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class RunningDevice:
         burst: int = 500,
         command_timeout: float = TIMEOUT,
         memory: Path | None = None,
+        computed: Mapping[str, str] | None = None,
+        boot: Callable[[], float] = BOOTTIME,
     ) -> None:
         self.name = name
         self.adapter = adapter
@@ -82,11 +87,14 @@ class RunningDevice:
         self.state: State = "absent"
         self.reason: str | None = None  # why it is not online, in words; None while it is, or before the first failure
         self.taken_in = 0
-        self.unchanged = 0  # readings of which a deadband left nothing
+        self.unchanged = 0  # readings of which nothing was left on purpose: hardly changed, dropped, in a window
+        self.flagged = 0  # values beyond their limits that were taken in all the same
         self.failures = 0
-        self._metrics = {key: metric for key, metric in metrics.items() if metric.scale != 1.0 or metric.deadband}
-        self._damped = [key for key, metric in metrics.items() if metric.deadband]
-        self._last: dict[str, float] = {}
+        self._plan = plan(metrics, computed)
+        self._planned = self._plan.first.keys() | self._plan.then.keys()
+        self._last: dict[str, Last] = {}  # of metrics that are left out when they have hardly changed
+        self._boot = boot
+        self._windows = Aggregating(name, self._plan.spans, self._put_window, memory, log, boot=boot)
         self._names: set[str] = set()  # names that need no further look
         self._renamed: set[str] = set()
         self._put = put
@@ -116,7 +124,7 @@ class RunningDevice:
     async def run(self) -> None:
         """Keep the device running until it has nothing more to say. Only cancellation ends it before."""
         self._task = asyncio.current_task()
-        async with self.memory:
+        async with self.memory, self._windows:
             try:
                 delay = await self._attempt()
                 while delay is not None:
@@ -152,6 +160,7 @@ class RunningDevice:
                 self._belief = None
             self._restarted()  # it may have failed on the way out
             self._orders.close("the device was lost")
+        self._windows.finish()
         self._become("finished")
         self._log.info(f"{self.name}: finished: it has nothing more to say")
         return None
@@ -216,7 +225,7 @@ class RunningDevice:
     def take_in(self, values: Values, time: float | None = None) -> Awaitable[None] | None:
         """Take a reading in. See `gateway.Device.take_in`."""
         # A copy even of what is plain: what is taken in belongs to the gateway.
-        plain = not self._metrics and is_plain(values, self._names)
+        plain = not self._plan.computed and is_plain(values, self._names)
         taken = dict(values) if plain else self._shaped(values)
         if not self._proven:
             self._prove()
@@ -243,25 +252,30 @@ class RunningDevice:
         skips.said, skips.at = skips.count, now
 
     def _shaped(self, values: Values) -> dict[str, Value]:
-        shaped = shape(values, self._metrics, self._last)
+        now = self._boot()
+        shaped = shape(values, self._plan, self._last, now)
         for reason, name in shaped.faults:
             self.skip(reason, name.encode(errors="replace"))
         for name in shaped.renamed:
             if name not in self._renamed:
                 self._renamed.add(name)
                 self._log.warning(f'{self.name}: "{name}" is a reserved name; published as "{free(name, values)}"')
+        if shaped.windowed:
+            self._windows.add(shaped.windowed, now)
+        self._last.update(shaped.known)
+        self.flagged += shaped.flagged
         if shaped.values:
             if not shaped.renamed and len(self._names) + len(shaped.values) <= _NAMES:
-                self._names.update(shaped.values)
-            for name in self._damped:
-                number = shaped.values.get(name)
-                if number is not None and not isinstance(number, bool | str):
-                    self._last[name] = number
-        elif shaped.unchanged:
+                self._names.update(shaped.values.keys() - self._planned)
+        elif shaped.withheld:
             self.unchanged += 1
         elif not shaped.faults:
             self.skip("nothing in it")
         return shaped.values
+
+    def _put_window(self, values: dict[str, Value], time: float | None) -> None:
+        self.taken_in += 1
+        self._put(self.name, values, time)  # once for each window: too seldom to be made to wait
 
     def _prove(self) -> None:
         self._proven = True
