@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import floor
 from zlib import crc32
 
-_WIDEST = 10.0  # seconds: no first reading waits longer for the sake of the others
+_WIDEST = 1.0  # seconds: no first reading waits longer for the sake of the others
 
 
 def following(start: float, interval: float, now: float) -> float:
@@ -24,7 +24,7 @@ def following(start: float, interval: float, now: float) -> float:
 def spread(name: str, interval: float) -> float:
     """Return how many seconds the device called `name` waits before its first turn: always the same for a name.
 
-    Devices with one interval would otherwise all be asked at the same moment, for ever. At most one interval, and at
-    most 10 s.
+    Devices with one interval would otherwise all be asked at the same moment, for ever. Less than one interval, and
+    less than 1 s.
     """
     return crc32(name.encode()) / 2**32 * min(interval, _WIDEST)

@@ -129,9 +129,13 @@ class SerialDevice(SerialAdapter):
         """
         raise NotImplementedError
 
+    async def greet(self, port: Port) -> None:
+        """Say what the device has to hear before it speaks: nothing. Called after each opening. Raises DeviceError."""
+
     async def run(self, device: Device) -> None:
         """Open the port and take in what comes, until it is unplugged."""
         async with self.serial_port() as port:
+            await self.greet(port)
             take = self.taker(device)
             if self.silent_after is None:
                 device.online()

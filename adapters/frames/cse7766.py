@@ -63,6 +63,21 @@ def decoder() -> Callable[[bytes], dict[str, Value]]:
     return decode
 
 
+def every(interval: float, now: Callable[[], float]) -> Callable[[bytes], dict[str, Value]]:
+    """Return a decoder that says something once in `interval` seconds, and counts the energy of all frames."""
+    decode, due = decoder(), float("-inf")
+
+    def decode_due(frame: bytes) -> dict[str, Value]:
+        nonlocal due
+        values, time = decode(frame), now()
+        if time < due:
+            return {}
+        due = max(due + interval, time)  # without drift, and without a burst after a pause
+        return values
+
+    return decode_due
+
+
 def _put(values: dict[str, Value], name: str, frame: bytes, at: int) -> None:
     cycle = _number(frame, at + 3)
     if cycle:

@@ -15,7 +15,7 @@ from adapters.frames.checksums import sum8
 from gateway import Value
 
 _LONGEST = 2 * (5 + 255)  # bytes between two flags, if all of them are escaped
-_START, _STOP, _READ = 0x00, 0x01, 0x03
+_START, _READ = 0x00, 0x03
 _ESCAPED = re.compile(rb"[\x7e\x7d\x11\x13]")
 _ESCAPE = re.compile(rb"\x7d(.?)", re.DOTALL)
 _OK, _NOT_NOW = 0x00, 0x43
@@ -102,11 +102,6 @@ def decode(frame: bytes) -> dict[str, Value]:
 def start() -> bytes:
     """Return the command to measure, with results as floating-point numbers, high byte first."""
     return _command(_START, b"\x01\x03")
-
-
-def stop() -> bytes:
-    """Return the command to stop measuring, and the fan."""
-    return _command(_STOP)
 
 
 def read() -> bytes:

@@ -55,7 +55,6 @@ def test_a_published_frame_says_what_was_published(name: str, frame: str, expect
         (winsen.self_calibration(True), "ff 01 79 a0 00 00 00 00 e6"),
         (winsen.self_calibration(False), "ff 01 79 00 00 00 00 00 86"),
         (sensirion_shdlc.start(), "7e 00 00 02 01 03 f9 7e"),
-        (sensirion_shdlc.stop(), "7e 00 01 00 fe 7e"),
         (sensirion_shdlc.read(), "7e 00 03 00 fc 7e"),
         (nova.work(), "aa b4 06 01 01 00 00 00 00 00 00 00 00 00 00 ff ff 06 ab"),
         (nova.report(), "aa b4 02 01 00 00 00 00 00 00 00 00 00 00 00 ff ff 01 ab"),

@@ -1,0 +1,29 @@
+"""Winsen MH-Z19B, MH-Z19C and relatives: CO2 sensors that answer when they are asked."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from adapters.frames import winsen
+from adapters.polled_device import PolledDevice
+from adapters.ports.bus import Bus, Turn
+from gateway import Value
+
+
+class WinsenMhz19(PolledDevice):
+    """Reads the CO2 concentration from a Winsen MH-Z19 sensor."""
+
+    self_calibration: bool | None = Field(
+        default=None,
+        description="Whether the sensor takes the least that it saw in a day for 400 ppm; left as it is if not given.",
+    )
+
+    async def prepare(self, bus: Bus) -> None:
+        """Turn the sensor's own calibration on or off, if the config says so. See `PolledDevice.prepare`."""
+        if self.self_calibration is not None:
+            async with bus.turn(self.answer_within) as turn:
+                await turn.write(winsen.self_calibration(self.self_calibration))  # not every one answers
+
+    async def poll(self, turn: Turn) -> dict[str, Value]:
+        """Ask for a reading. See `PolledDevice.poll`."""
+        return winsen.decode(await turn.ask(winsen.read(), winsen.framer()))
