@@ -13,8 +13,6 @@ from adapters.ports.rfc2217 import Rfc2217
 from adapters.ports.serial import SerialPort
 from gateway import DeviceError
 
-PATIENCE = 5.0
-"""Seconds for a server to take a connection, and then to agree to the settings of the line."""
 DEAD = 30
 """Seconds after which a server that answers nothing is gone, although nobody said so."""
 
@@ -49,15 +47,16 @@ class SocketPort(Port):
     """A server that passes bytes as they are, such as ser2net in raw mode; it sets the line itself."""
 
     lost = "the serial server hung up"
+    patience = 5.0  # seconds for a server to take a connection, and then to agree to the settings of the line
 
     _port: socket.socket | None
 
     def _open(self) -> socket.socket:
         parts = urlsplit(self.path)
         try:
-            connection = socket.create_connection((parts.hostname or "", parts.port or 0), PATIENCE)
+            connection = socket.create_connection((parts.hostname or "", parts.port or 0), self.patience)
         except TimeoutError:
-            raise DeviceError(f"cannot open {self.path}: no answer within {PATIENCE:g} s") from None
+            raise DeviceError(f"cannot open {self.path}: no answer within {self.patience:g} s") from None
         except OSError as error:
             raise DeviceError(f"cannot open {self.path}: {error.strerror or error}") from error
         connection.setblocking(False)
@@ -83,11 +82,11 @@ class Rfc2217Port(SocketPort):
     async def _begin(self) -> None:
         self._protocol, self._begun = Rfc2217(self.line), False
         try:
-            async with asyncio.timeout(PATIENCE):
-                await self._write(self._protocol.opening(), PATIENCE)
+            async with asyncio.timeout(self.patience):
+                await self._write(self._protocol.opening(), self.patience)
                 await self._until(lambda _: self._protocol.is_ready or None)
         except TimeoutError:
-            words = f"the server did not agree to {self.line} within {PATIENCE:g} s. Does it speak RFC 2217?"
+            words = f"the server did not agree to {self.line} within {self.patience:g} s. Does it speak RFC 2217?"
             raise DeviceError(f"cannot open {self.path}: {words}") from None
         self._begun = True
 

@@ -44,7 +44,11 @@ class Line:
     settle: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.baudrate} {self.bytesize}{self.parity}{self.stopbits:g}"
+        lines = {"dtr": self.dtr, "rts": self.rts}
+        more = [f"{name} {'up' if up else 'down'}" for name, up in lines.items() if up is not None]
+        more += [word for word, wanted in (("rs485", self.rs485), ("low latency", self.low_latency)) if wanted]
+        more += [f"{self.settle:g} s to settle"] if self.settle else []
+        return ", ".join([f"{self.baudrate} {self.bytesize}{self.parity}{self.stopbits:g}", *more])
 
 
 class Opened(Protocol):
@@ -92,12 +96,12 @@ class Port:
 
     async def open(self) -> None:
         """Open it, and throw away what comes while it settles; `async with` does. Raises DeviceError."""
-        self._look = looker()
-        self.is_gone = False
+        look, self._look, self.is_gone = looker(), None, False
         self._port = await in_thread(self._open, _close)
         self._fd = self._port.fileno()
         try:
             await self._begin()
+            self._look = look  # only now: what the port itself is told is not what the device says
             if self.line.settle:
                 await self._throw_away(self.line.settle)
         except BaseException:

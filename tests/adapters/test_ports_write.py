@@ -1,0 +1,158 @@
+"""Writing to a port: all of it, without holding up the loop, and no longer than it may take."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from adapters.ports.port import Line
+from adapters.ports.serial import SerialPort
+from gateway import DeviceError
+from tests.adapters.cable import Cable
+from tests.adapters.notebook import WAIT
+
+
+async def read_all(fd: int, size: int) -> bytes:
+    """Read like a device, in the loop, until there are `size` bytes."""
+    loop, got, done = asyncio.get_running_loop(), bytearray(), asyncio.Event()
+
+    def readable() -> None:
+        got.extend(os.read(fd, 4096))
+        if len(got) >= size:
+            done.set()
+
+    loop.add_reader(fd, readable)
+    try:
+        async with asyncio.timeout(WAIT):
+            await done.wait()
+    finally:
+        loop.remove_reader(fd)
+    return bytes(got)
+
+
+async def test_everything_is_written_while_the_loop_goes_on(tmp_path: Path) -> None:
+    """More than the kernel takes at once goes out in order, while the same loop reads it at the other end."""
+    data = os.urandom(100_000)
+    with Cable(tmp_path / "tty") as cable:
+        async with SerialPort(cable.path) as port:
+            reading = asyncio.create_task(read_all(cable.master, len(data)))
+            await port.write(data, WAIT)
+            assert await reading == data
+
+
+async def test_reading_goes_on_while_writing_waits(tmp_path: Path) -> None:
+    """A device may answer while it is still being told something."""
+    with Cable(tmp_path / "tty") as cable:
+        async with SerialPort(cable.path) as port:
+            writing = asyncio.create_task(port.write(bytes(100_000), WAIT))
+            await asyncio.sleep(0)
+            cable.write(b"busy")
+            async with asyncio.timeout(WAIT):
+                assert await port.read() == b"busy"
+            assert not writing.done()
+            assert await read_all(cable.master, 100_000) == bytes(100_000)
+            await writing
+
+
+async def test_a_device_that_takes_nothing_ends_the_writing(tmp_path: Path) -> None:
+    """Nobody waits for ever, and the message says how far it went."""
+    with Cable(tmp_path / "tty") as cable:
+        async with SerialPort(cable.path) as port:
+            with pytest.raises(DeviceError, match=r"took only \d+ of 100000 bytes in 0\.01 s$"):
+                await port.write(bytes(100_000), 0.01)
+            assert not asyncio.get_running_loop().remove_writer(port._fd)
+            assert not port.is_gone
+
+
+async def test_a_writer_that_is_cancelled_watches_no_more(tmp_path: Path) -> None:
+    """A descriptor that is closed is not watched by the loop."""
+    with Cable(tmp_path / "tty") as cable:
+        async with SerialPort(cable.path) as port:
+            writing = asyncio.create_task(port.write(bytes(100_000), WAIT))
+            await asyncio.sleep(0)
+            writing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+            assert not asyncio.get_running_loop().remove_writer(port._fd)
+
+
+async def test_writing_to_what_is_gone_says_so(tmp_path: Path) -> None:
+    """An unplugged port is found by whoever writes as well."""
+    with Cable(tmp_path / "tty") as cable:
+        async with SerialPort(cable.path) as port:
+            cable.unplug()
+            with pytest.raises(DeviceError, match=r"^unplugged \("):
+                await port.write(b"x")
+            assert port.is_gone
+
+
+async def test_a_port_that_is_not_open_is_a_bug_of_the_caller(tmp_path: Path) -> None:
+    """It is told apart from a device that is away."""
+    port = SerialPort(str(tmp_path))
+    with pytest.raises(RuntimeError, match="is not open"):
+        await port.write(b"x")
+    with pytest.raises(RuntimeError, match="is not open"):
+        await port.read()
+
+
+async def test_what_is_discarded_is_not_read(tmp_path: Path) -> None:
+    """What came before a question is no answer to it."""
+    with Cable(tmp_path / "tty") as cable:
+        async with SerialPort(cable.path) as port:
+            assert port.discard() == 0
+            cable.write(b"old")
+            await readable(port)
+            assert port.discard() == 3
+            cable.write(b"new")
+            async with asyncio.timeout(WAIT):
+                assert await port.read() == b"new"
+            cable.unplug()
+            with pytest.raises(DeviceError, match=r"^unplugged \("):
+                port.discard()
+
+
+class Flooding(SerialPort):
+    """Behind it is a device that always has more to say."""
+
+    def _read(self) -> bytes:
+        return bytes(16384)
+
+
+async def test_a_flood_is_discarded_in_bounded_time() -> None:
+    """Throwing away ends although the device writes faster than one can throw."""
+    master, slave = os.openpty()
+    try:
+        async with Flooding(os.ttyname(slave)) as port:
+            assert port.discard() == 64 * 16384
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+async def test_a_port_that_is_unplugged_while_it_settles_is_closed(tmp_path: Path) -> None:
+    """What fails between the opening and the first byte leaves no descriptor behind."""
+    with Cable(tmp_path / "tty") as cable:
+        before = len(os.listdir("/proc/self/fd"))
+        port = SerialPort(cable.path, Line(settle=3600))
+        opening = asyncio.create_task(port.open())
+        async with asyncio.timeout(WAIT):
+            while not port.is_open:
+                await asyncio.sleep(0)
+        cable.unplug()
+        with pytest.raises(DeviceError, match=r"^unplugged \("):
+            await opening
+        assert len(os.listdir("/proc/self/fd")) == before - 1  # the cable's own end
+
+
+async def readable(port: SerialPort) -> None:
+    """Wait until there is something to read, and leave it there."""
+    came = asyncio.Event()
+    port.watch(came.set)
+    try:
+        async with asyncio.timeout(WAIT):
+            await came.wait()
+    finally:
+        port.watch(None)
