@@ -136,12 +136,15 @@ class SerialDevice(SerialAdapter):
         """Open the port and take in what comes, until it is unplugged."""
         async with self.serial_port() as port:
             await self.greet(port)
-            take = self.taker(device)
-            if self.silent_after is None:
-                device.online()
-                await port.deliver(take)
-            else:  # a device that is expected to speak is there when it speaks
-                await _while_speaking(port, take, self.silent_after)
+            await self.hear(device, port, self.taker(device))
+
+    async def hear(self, device: Device, port: Port, take: Take) -> None:
+        """Have `take` take in what comes, until the port is unplugged or the device falls silent."""
+        if self.silent_after is None:
+            device.online()
+            await port.deliver(take)
+        else:  # a device that is expected to speak is there when it speaks
+            await _while_speaking(port, take, self.silent_after)
 
 
 class FramedDevice(SerialDevice):
@@ -178,9 +181,12 @@ class FramedDevice(SerialDevice):
         """Return the readings that a frame with these values is, each with the device's own time: one."""
         return ((values, self.time_of(values, device)),)
 
-    def taker(self, device: Device) -> Take:
-        """Take in what the frames say, and count what is thrown away. See `SerialDevice.taker`."""
-        framer, decode = self.framer(), self.decoder()
+    def taker(self, device: Device, decode: Callable[[bytes], dict[str, Value]] | None = None) -> Take:
+        """Take in what the frames say, and count what is thrown away. See `SerialDevice.taker`.
+
+        `decode` is used in place of `decoder()`.
+        """
+        framer, decode = self.framer(), decode or self.decoder()
         said: dict[str, int] = {}
 
         def take(chunk: bytes) -> Awaitable[None] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, Self
 
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from adapters.frames import suffix, text
 from adapters.frames.lines import LineFramer
 from adapters.serial_device import FramedDevice
+from adapters.written import Writing, Written
 from gateway import Device, Size, Value
 
 # The device's own time is believed between 2000 and 2100; a clock that was never set says 1970.
@@ -42,6 +44,11 @@ class SerialText(FramedDevice):
     )
     checksum_mark: str = Field(
         default="*", pattern=r"^[!-/:-@\[-`{-~]$", description="Between a line and its checksum."
+    )
+    commands: dict[str, Written] = Field(
+        default={},
+        description='What is written to set a metric: valve = "SET {value}\\n", or a table with write, words, answer '
+        "and timeout.",
     )
     encoding: str = Field(default="utf-8", description="How the device spells characters, such as utf-8 or latin-1.")
     max_line: Size = Field(default=4096, ge=16, le=1_048_576, description="A longer line is thrown away and counted.")
@@ -89,6 +96,22 @@ class SerialText(FramedDevice):
         except ValueError as error:
             raise ValueError(f"pattern {error}") from None
         return self
+
+    def can_set(self, metric: str) -> bool:
+        """Say that what there is a template for can be set."""
+        return metric in self.commands
+
+    async def run(self, device: Device) -> None:
+        """Take in what comes, and write what commands say, until it is unplugged."""
+        if not self.commands:
+            await super().run(device)
+            return
+        writing = Writing(self.commands, self.encoding)
+        async with self.serial_port() as port:
+            await self.greet(port)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(writing.serve(device.commands(), port.write))
+                await self.hear(device, port, self.taker(device, writing.passing(self.decoder())))
 
     def decoder(self) -> text.Decoder:
         """Return the function that reads one line."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections.abc import AsyncIterator
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway import Adapter, Device, Duration, Value
+from gateway import Adapter, Command, Device, Duration, Value
 
 _DIGITS = 3  # after the decimal point
 
@@ -19,8 +20,10 @@ class Signal(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["sine", "ramp", "random", "counter", "constant"] = Field(
-        default="sine", description="sine and ramp repeat each period; counter goes up by 1 from low; constant is low."
+    kind: Literal["sine", "ramp", "random", "counter", "constant", "setpoint"] = Field(
+        default="sine",
+        description="sine and ramp repeat each period; counter goes up by 1 from low; constant is low; "
+        "setpoint is low until a command sets it.",
     )
     low: float = Field(default=0.0, description="The lowest value.")
     high: float = Field(default=100.0, description="The highest value; a counter starts again from low after it.")
@@ -44,7 +47,7 @@ class Signal(BaseModel):
                 part = chance.random()
             case "counter":
                 return int(self.low) + index % (int(span) + 1)
-            case "constant":
+            case "constant" | "setpoint":
                 part = 0.0
         return round(self.low + span * part, _DIGITS)
 
@@ -63,14 +66,42 @@ class Simulator(Adapter):
     count: int | None = Field(default=None, ge=1, description="Stop after so many readings.")
     seed: int | None = Field(default=None, description="Makes random signals repeatable.")
 
+    def can_set(self, metric: str) -> bool:
+        """Say that setpoints can be set."""
+        return metric in self.signals and self.signals[metric].kind == "setpoint"
+
     async def run(self, device: Device) -> None:
-        """Emit readings until `count` of them are emitted, or for ever."""
+        """Emit readings until `count` of them are emitted, or for ever; and do what commands say."""
+        if not any(map(self.can_set, self.signals)):
+            device.online()
+            await self._emit(device, {})
+            return
+        points: dict[str, Value] = {}
+        commands = device.commands()
         device.online()
+        async with asyncio.TaskGroup() as tasks:
+            obeying = tasks.create_task(self._obey(device, commands, points))
+            await self._emit(device, points)
+            obeying.cancel()
+
+    async def _obey(self, device: Device, commands: AsyncIterator[Command], points: dict[str, Value]) -> None:
+        """Set what commands say, and emit it at once."""
+        async for command in commands:
+            signal, value = self.signals[command.metric], command.value
+            if isinstance(value, str) or not signal.low <= value <= signal.high:
+                command.refuse(f"not from {signal.low:g} to {signal.high:g}")
+                continue
+            points[command.metric] = value
+            command.done(value)
+            await device.emit({command.metric: value})
+
+    async def _emit(self, device: Device, points: dict[str, Value]) -> None:
+        """Emit readings, with these values of setpoints."""
         chance = random.Random(self.seed)  # noqa: S311 - made-up readings need no secrecy
         loop = asyncio.get_running_loop()
         deadline, index = loop.time(), 0
         while self.count is None or index < self.count:
-            await device.emit(self.values(index, chance))
+            await device.emit({**self.values(index, chance), **points})
             index += 1
             deadline = following(deadline, self.interval, loop.time())
             if (wait := deadline - loop.time()) > 0:

@@ -45,6 +45,10 @@ class Command(Protocol):
         """Say that it was not carried out and will not be, and why, in words for whoever has sent it."""
         ...
 
+    def fail(self, reason: str) -> None:
+        """Say that nobody knows whether it was carried out, and why: the device does not answer, or nonsense."""
+        ...
+
 
 class Memory(Protocol):
     """What a device remembers across restarts, such as the total of a counter; 256 KiB at most, as JSON."""

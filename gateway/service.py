@@ -18,6 +18,7 @@ import structlog
 from gateway import logs
 from gateway.announce import Again, Announcer, WithLedger
 from gateway.clock import Clock
+from gateway.commands import Commands, Listening, Target
 from gateway.config import Config
 from gateway.config.models import BrokerSection, UplinkSection
 from gateway.control import Control, place
@@ -27,7 +28,7 @@ from gateway.formats.choosing import choosing
 from gateway.formats.packing import Packing
 from gateway.mqtt import Network, Options, Tls, Will
 from gateway.outbox import Outbox, OutboxError, OutboxInUse
-from gateway.reading import LEDGER
+from gateway.reading import LEDGER, Publication
 from gateway.systemd import Notifier
 from gateway.timesync import Sources
 from gateway.uplink import Broker, Pace, Readings, Uplink
@@ -75,15 +76,24 @@ async def _serve(config: Config, logger: Any, clock: Clock, forget: Sequence[str
         # Left in the reverse order: the uplinks first, the outbox last.
         async with _outbox(config, logger, clock) as outbox, Announcer(outbox) as announcer, AsyncExitStack() as links:
             await _forget(outbox, forget, logger)
+            commands = _commands(config, outbox, clock, lambda name, message: by_name[name].say(message), logger)
             uplinks = [
-                _uplink(config, name, section, outbox, announcer, logger) for name, section in config.uplinks.items()
+                _uplink(config, name, section, outbox, announcer, commands, logger)
+                for name, section in config.uplinks.items()
             ]
+            by_name = {uplink.name: uplink for uplink in uplinks}
             for uplink in uplinks:
                 await links.enter_async_context(uplink)
                 uplink.retain(_status_topic(config), b"online")
+                if config.uplinks[uplink.name].commands:
+                    uplink.listen(commands.subscriptions)
             devices = _devices(config, outbox, uplinks, logger)
             bounds = {"max_size": config.outbox.max_size, "keep_free": config.outbox.keep_free}
             watch = Watch(notifier, outbox, announcer, uplinks, devices, bounds)
+            commands.serve(
+                {device.name: Target(device, config.devices[device.name].metrics) for device in devices},
+                watch.commands(),
+            )
             await _listen(links, Control(place(config.outbox.path), watch.requests(), logger), logger)
             notifier.send(READY="1", STATUS=watch.status())
             logger.info(
@@ -204,7 +214,13 @@ def _status_topic(config: Config, device: str | None = None) -> str:
 
 
 def _uplink(
-    config: Config, name: str, section: UplinkSection, outbox: Outbox, announcer: Announcer, logger: Any
+    config: Config,
+    name: str,
+    section: UplinkSection,
+    outbox: Outbox,
+    announcer: Announcer,
+    commands: Commands,
+    logger: Any,
 ) -> Uplink:
     will = Will(_status_topic(config), b"offline", qos=1, retain=True)
     identity = _client_id(config, name)
@@ -232,9 +248,22 @@ def _uplink(
         reconnect_min=section.reconnect_min,
         reconnect_max=section.reconnect_max,
         failback=section.failback,
-        observer=Again(announcer, name),
+        observer=Listening(announcer, name, commands) if section.commands else Again(announcer, name),
         logger=logger,
     )
+
+
+def _commands(
+    config: Config, outbox: Outbox, clock: Clock, say: Callable[[str, Publication], bool], logger: Any
+) -> Commands:
+    began = clock.boot()
+
+    def times() -> tuple[float | None, float]:
+        boot, offset = clock.read()
+        return None if outbox.clock[0] == "unset" else boot + offset, began + offset
+
+    prefix = f"{config.gateway.base}/{config.gateway.id}"
+    return Commands(prefix, say, times, max_age=config.commands.max_age, logger=logger)
 
 
 def _format(section: UplinkSection) -> Format:
@@ -303,7 +332,15 @@ def _devices(config: Config, outbox: Outbox, uplinks: Sequence[Uplink], logger: 
             memory = place_of_memory(config.outbox.path, name)
             running.append(
                 RunningDevice(
-                    name, device.adapter, device.metrics, outbox.put, on_state=tell, log=logger, memory=memory
+                    name,
+                    device.adapter,
+                    device.metrics,
+                    outbox.put,
+                    on_state=tell,
+                    log=logger,
+                    memory=memory,
+                    computed=device.computed,
+                    command_timeout=config.commands.timeout,
                 )
             )
     return running

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from gateway.announce import Announcer
+from gateway.commands import Own
 from gateway.control import Command
 from gateway.devices import RunningDevice
 from gateway.outbox import Outbox
@@ -46,6 +47,26 @@ class Watch:
     def requests(self) -> dict[str, Command]:
         """Return what the command line may ask for."""
         return {"status": self.answer, **changes(self._outbox)}
+
+    def commands(self) -> dict[str, Own]:
+        """Return what the gateway itself can be asked for from outside."""
+        return {"ping": self._ping, "status": self._tell, "reload": self._reload, "restart-device": self._restart}
+
+    def _ping(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"epoch": self._outbox.epoch}
+
+    def _tell(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"status": orjson.loads(self.figures())}
+
+    def _reload(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise ValueError("the config is read at start; restart to apply it")
+
+    def _restart(self, says: Mapping[str, Any]) -> Mapping[str, Any]:
+        for device in self._devices:
+            if device.name == says.get("device"):
+                device.restart()
+                return {"device": device.name}
+        raise ValueError('its "device" is none that runs')
 
     async def answer(self) -> dict[str, Any]:
         """Return the account, the readings a second, and how many bytes there may be."""

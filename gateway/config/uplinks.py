@@ -159,6 +159,11 @@ class UplinkSection(ReachSection):
         min_length=1,
         description='Which metrics it carries, by name; "*" stands for any letters. Default: all.',
     )
+    commands: bool = Field(
+        default=False,
+        description="true: takes commands, from whoever may publish at its brokers. Its topics are "
+        "{base}/{gateway}/{device}/{metric}/set and {base}/{gateway}/command.",
+    )
     format: Format = Field(default="json", description="Format of the payload.")
     order: Literal["live-first", "strict"] = Field(
         default="live-first",

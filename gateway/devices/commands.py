@@ -108,7 +108,7 @@ def fit(value: object, metric: Metric) -> Value:
         raise ValueError("neither number nor text nor true or false")
     match metric.kind:
         case "binary":
-            if (known := _BINARY.get(value.lower() if isinstance(value, str) else value)) is None:
+            if not isinstance(known := _binary(value, otherwise=""), bool):
                 raise ValueError("neither true nor false")
             return known
         case "enum":
@@ -133,7 +133,9 @@ def fit(value: object, metric: Metric) -> Value:
 
 
 def published(value: Value, metric: Metric) -> Value:
-    """Return a value of the device as it is published: after scale and offset."""
+    """Return a value of the device as it is published: as its kind is, after scale and offset."""
+    if metric.kind == "binary":
+        return _binary(value, otherwise=value)
     if isinstance(value, bool | str) or (metric.scale, metric.offset) == (1.0, 0.0):
         return value
     return float(f"{value * metric.scale + metric.offset:.{DIGITS}g}")
@@ -158,6 +160,10 @@ class Answered(Generic[T]):
         self._known[key] = known
         if len(self._known) > self._limit:
             self._known.popitem(last=False)
+
+
+def _binary(value: Value, otherwise: Value) -> Value:
+    return _BINARY.get(value.lower() if isinstance(value, str) else value, otherwise)
 
 
 def _unscaled(value: float, metric: Metric) -> Value:

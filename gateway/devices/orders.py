@@ -45,6 +45,10 @@ class Order:
         """Say that it was not carried out, and never will be. See `gateway.Command.refuse`."""
         self.end(Outcome("refused", " ".join(reason.split()) or "the device refuses it"))
 
+    def fail(self, reason: str) -> None:
+        """Say that nobody knows whether it was carried out. See `gateway.Command.fail`."""
+        self.end(Outcome("failed", f"{' '.join(reason.split())}; nobody knows whether it was carried out"))
+
     def end(self, outcome: Outcome) -> None:
         """Give the answer, unless there was one."""
         if self.answered:
@@ -99,7 +103,7 @@ class Orders:
         for order in waiting:
             order.refuse(reason)
         for order in taken:
-            order.end(Outcome("failed", f"{reason}; nobody knows whether it was carried out"))
+            order.fail(reason)
 
     def __aiter__(self) -> Self:
         return self

@@ -42,6 +42,9 @@ class Fitting:
         if verdict.refused is not None:
             self._say(f"{topic} is not published: {verdict.refused}")
             return None
+        if properties and not self._connection.fits(topic.encode(), payload, cast("Properties", properties)):
+            self._say(f"{topic} is not published: with its properties it is larger than what this broker takes")
+            return None
         return Batch([], verdict.qos, verdict.retain, cast("Properties | None", properties))
 
     def too_big(self, batch: Batch) -> bool:

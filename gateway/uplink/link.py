@@ -21,6 +21,8 @@ from gateway.uplink.suspicion import Suspicion
 DAY = 86400.0
 STEADY = 5.0
 """Seconds after which a link on which nothing is acknowledged counts as a good one."""
+SAYINGS = 100
+"""Messages that no outbox holds, such as the answers to commands, that may wait on a link."""
 
 
 class Link:
@@ -67,7 +69,8 @@ class Link:
         self._outgoing: Outgoing
         self._confirming: Confirming
         self._written: set[int] = set()  # ids sent at QoS 0 before the link has proven itself: they prove nothing
-        self._announcements: dict[str, Publication] = {}
+        self._announcements: dict[str | int, Publication] = {}  # by topic, or by a number if each of a topic counts
+        self._said = 0
         self._announced = 0  # tokens given out beyond ANNOUNCEMENT
         self._announcing = 0  # of these, not yet acknowledged
         self._steady: asyncio.TimerHandle | None = None
@@ -108,6 +111,15 @@ class Link:
         self._announcements.update(messages)
         self.pump()
 
+    def say(self, message: Publication) -> bool:
+        """Publish this once, before anything else that waits; return whether there was room for it."""
+        if not self.active or len(self._announcements) >= SAYINGS:
+            return False
+        self._said += 1
+        self._announcements[self._said] = message
+        self.pump()
+        return True
+
     def pump(self) -> None:
         """Send what there is, as far as the window reaches."""
         if not self.active or self._pumping:
@@ -131,7 +143,8 @@ class Link:
         """Send nothing more, wait for what is in flight, say `farewell`, disconnect: `timeout` seconds for each."""
         self.rest()
         if not self.gone.is_set() and await self.connection.drained(timeout):
-            self._announcements = dict(farewell)
+            self._announcements.clear()
+            self._announcements.update(farewell)
             self._send_announcements()
             await self.connection.drained(timeout)
         if not self.gone.is_set():
@@ -242,16 +255,16 @@ class Link:
 
     def _send_announcements(self) -> None:
         while self._announcements and self.connection.room > 0:
-            topic = next(iter(self._announcements))
-            publication = self._announcements.pop(topic)
+            key = next(iter(self._announcements))
+            publication = self._announcements.pop(key)
             batch = self._outgoing.fitting.announcement(publication)
             if batch is None:
                 continue
             token = ANNOUNCEMENT + self._announced + 1
             if not self.connection.accepts(token):
-                self._announcements[topic] = publication  # after the next acknowledgement
+                self._announcements[key] = publication  # after the next acknowledgement
                 return
             self._announced += 1
             self._announcing += 1
-            message = (topic.encode(), publication.payload, token)
+            message = (publication.topic.encode(), publication.payload, token)
             self.connection.publish([message], batch.qos, batch.retain, batch.properties)

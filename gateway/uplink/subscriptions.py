@@ -18,12 +18,19 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Subscription, int | None]] = {}  # granted, or to be asked for; and its number
+        self._wanted: set[str] = set()  # to be asked for on the next link, whatever its broker remembers
         self._given_up: set[str] = set()  # while nobody could be told
         self._connection: Connection | None = None
         self._linked = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def want(self, subscriptions: Sequence[Subscription]) -> None:
+        """Ask for these on every link from the next one on."""
+        for subscription in subscriptions:
+            self._known[subscription.filter] = subscription, None
+            self._wanted.add(subscription.filter)
 
     async def add(self, subscriptions: Sequence[Subscription], identifier: int | None = None) -> list[int]:
         """Subscribe; return, for each, the QoS granted, or why not (0x80 and above). Raises ValueError."""
@@ -51,10 +58,11 @@ class Subscriptions:
         given_up, self._given_up = self._given_up - self._known.keys(), set()
         if known and given_up:
             await connection.unsubscribe(sorted(given_up))
-        if not known:
-            for some, identifier in _portions(list(self._known.values())):
-                answers = await connection.subscribe(some, _understood(connection, identifier))
-                refused |= {one.filter: answer for one, answer in zip(some, answers, strict=True) if answer >= 0x80}
+        asked = [one for name, one in self._known.items() if not known or name in self._wanted]
+        for some, identifier in _portions(asked):
+            answers = await connection.subscribe(some, _understood(connection, identifier))
+            refused |= {one.filter: answer for one, answer in zip(some, answers, strict=True) if answer >= 0x80}
+        self._wanted.clear()
         self._linked.set()
         return refused
 

@@ -131,6 +131,17 @@ class Uplink:
         if self._active is not None:
             self._active.announce({birth.topic: birth})
 
+    def say(self, message: Publication) -> bool:
+        """Publish a message that no outbox holds, once, before anything else; return False if there is no link for it.
+
+        It is not sent again when the link is lost before the broker has acknowledged it.
+        """
+        return self.link is not None and self.link.say(message)
+
+    def listen(self, subscriptions: Sequence[Subscription]) -> None:
+        """Subscribe on every link from the next one on, without waiting; a broker that refuses is said each time."""
+        self._subscriptions.want(subscriptions)
+
     async def subscribe(self, subscriptions: Sequence[Subscription], identifier: int | None = None) -> list[int]:
         """Subscribe, on every link from now on; wait for a link and its answer.
 
@@ -291,6 +302,9 @@ class Uplink:
             refused = await self._subscriptions.renew(link.connection, known)
         except ConnectionLost:
             return  # the link tells it as well
+        except ValueError as error:
+            self._logger.error(f"{self.name}: {link.broker} cannot be subscribed at: {error}")
+            return
         for name, reason in refused.items():
             self._logger.error(f"{self.name}: {link.broker} refuses the subscription {name}: {in_words(reason)}")
 
