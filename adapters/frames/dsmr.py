@@ -1,0 +1,119 @@
+r"""DSMR P1 telegrams: smart meters in the Netherlands, Belgium, Luxembourg, Hungary and elsewhere.
+
+Sources: Netbeheer Nederland, "P1 Companion Standard" 2.2, 4.2.2 and 5.0.2; Fluvius, "e-MUCS-P1" 1.7.1 (Belgium);
+Creos, "Smarty P1" 1.1.3 (Luxembourg). A telegram goes from `/` to `!` and a CRC-16/ARC over both and what lies between
+them, in up to 4 hex digits; version 2.2 has none. Times carry S or W: summer (UTC+2) or winter (UTC+1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from adapters.frames.checksums import crc16_arc
+from adapters.frames.obis import Line, line, metric, quantity
+from gateway import Value
+
+# Metrics that are named by their whole code.
+_NAMED: Final[dict[str, str]] = {
+    "0-0:96.14.0": "tariff",
+    "0-0:96.3.10": "breaker",
+    "0-0:17.0.0": "power_limit",
+    "1-0:31.4.0": "fuse_limit",
+    "0-0:96.7.21": "power_failures",
+    "0-0:96.7.9": "long_power_failures",
+    **{f"1-0:{20 * phase + 12}.32.0": f"voltage_sags_l{phase}" for phase in (1, 2, 3)},
+    **{f"1-0:{20 * phase + 12}.36.0": f"voltage_swells_l{phase}" for phase in (1, 2, 3)},
+}
+# M-Bus device types (EN 13757-3) of the meters that are read through this one.
+_METERS: Final[dict[str, str]] = {
+    "2": "electricity",
+    "3": "gas",
+    "4": "heat",
+    "6": "warm_water",
+    "7": "water",
+    "10": "cooling",
+    "11": "cooling",
+    "12": "heat",
+}
+_VOLUMES: Final = ("24.2.1", "24.2.3", "24.3.0")  # 24.2.3 is Belgian: gas as it flowed, at no normal temperature
+_TIME: Final = re.compile(r"([0-9]{12})([SW])")
+_END: Final = re.compile(rb"!([0-9A-Fa-f]{0,4})\r?\n\Z")
+
+
+def decode(frame: bytes) -> dict[str, Value]:
+    """Return what a telegram says, by metric; `time` is the meter's own, in UTC seconds, if it says one.
+
+    A meter that is read through this one, such as that for gas, has its value as `gas` and the time of it as
+    `gas_time`, where that is told. Raises ValueError for what is no telegram, or has a wrong checksum.
+    """
+    text = _checked(frame)
+    values: dict[str, Value] = {}
+    channels: dict[int, str] = {}  # the names of the other meters
+    for one in _lines(text):
+        key = f"{one.medium}-{one.channel}:{one.code}"
+        if key == "0-0:1.0.0":
+            _put(values, "time", _time(one.groups[0]))
+        elif one.medium == 0 and one.channel:
+            _other_meter(one, one.channel, channels, values)
+        elif name := _NAMED.get(key) or (metric(one.code) if one.medium == 1 else None):
+            # The peak of the month has its time first.
+            _put(values, name, quantity(one.groups[-1]))
+    if not values.keys() - {"time"}:
+        raise ValueError("no values in it")
+    return values
+
+
+def _checked(frame: bytes) -> str:
+    end = _END.search(frame)
+    if end is None:
+        raise ValueError("not a telegram")
+    # Only version 2.2 has no checksum. It says neither its version nor the time.
+    bare = not end[1] and not any(sign in frame for sign in (b"-0:1.0.0(", b":0.2.8(", b":96.1.4("))
+    if not bare and int(end[1] or b"0", 16) != crc16_arc(frame[: end.start() + 1]):
+        raise ValueError("wrong checksum")
+    try:
+        return frame[: end.start()].decode("ascii")
+    except ValueError:
+        raise ValueError("not ASCII") from None
+
+
+def _lines(text: str) -> Iterator[Line]:
+    # Version 2.2 writes the value of the gas meter on a line of its own.
+    for raw in re.sub(r"\)\r?\n\(", ")(", text).split("\n"):
+        if (one := line(raw.rstrip("\r"))) is not None:
+            yield one
+
+
+def _other_meter(one: Line, channel: int, channels: dict[int, str], values: dict[str, Value]) -> None:
+    if one.code == "24.1.0":
+        name = _METERS.get(one.groups[0].lstrip("0"), "meter")
+        channels[channel] = f"{name}_{channel}" if name in channels.values() or name == "meter" else name
+    elif one.code in _VOLUMES:
+        name = channels.get(channel, f"meter_{channel}")
+        last = one.groups[-1]
+        if "*" not in last and len(one.groups) > 2:  # version 2.2: the unit stands before the value
+            last = f"{last}*{one.groups[-2]}"
+        number = quantity(last)
+        if number is not None:
+            values[name] = number
+            _put(values, f"{name}_time", _time(one.groups[0]))
+
+
+def _put(values: dict[str, Value], name: str, value: Value | None) -> None:
+    if value is not None:
+        values[name] = value
+
+
+def _time(text: str) -> float | None:
+    """Return the UTC seconds of a time such as `101209113020W`; None if it is none, or does not tell its zone."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    zone = "+0200" if match[2] == "S" else "+0100"
+    try:
+        return datetime.strptime(match[1] + zone, "%y%m%d%H%M%S%z").timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,115 @@
+"""Electricity meters with an infrared interface by IEC 62056-21: asked for a readout, or sending by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from adapters.frames import iec62056_21 as iec
+from adapters.frames.framer import Framer
+from adapters.frames.lines import LineFramer
+from adapters.frames.telegrams import TelegramFramer
+from adapters.ports.port import Bytesize, Parity, Port
+from adapters.ports.serial import SerialPort
+from adapters.schedule import following
+from adapters.serial_device import FramedDevice
+from gateway import Device, Duration, Silent, Value
+
+_BITS = 10  # of a sign: start, 7 bits, parity, stop
+_REST = 0.02  # seconds for the last bits of a question to leave the adapter
+
+
+class Iec6205621(FramedDevice):
+    """Reads the register values of an electricity meter through its infrared interface, in mode A, C or D."""
+
+    detectable: ClassVar[int] = 12
+    speaks_at: ClassVar[tuple[str, ...]] = ("2400 7E1", "9600 7E1")
+
+    baudrate: int = Field(
+        default=300, gt=0, le=20_000_000, description="Bits per second: 300 to ask; mode D mostly has 2400 or 9600."
+    )
+    bytesize: Bytesize = Field(default=7, description="Data bits.")
+    parity: Parity = Field(default="E", description="None, even, odd, mark or space.")
+    mode: Literal["C", "D"] = Field(
+        default="C", description='"C" asks for a readout, of mode A meters too; "D" listens to what comes by itself.'
+    )
+    interval: Duration = Field(default=60.0, gt=0, description="Between two readouts in mode C.")
+    timeout: Duration = Field(
+        default=60.0, gt=0, description="The longest that a readout may take; at 300 bit/s it is 33 ms for each sign."
+    )
+    address: str = Field(
+        default="", pattern=r"^[0-9A-Za-z ]{0,32}$", description="The meter's address, for several on one line."
+    )
+    faster: bool = Field(
+        default=True, description="Go over to the speed that the meter offers; false stays at the first one."
+    )
+
+    def framer(self) -> Framer:
+        """Return what cuts the telegrams that a meter sends by itself."""
+        return TelegramFramer()
+
+    def decoder(self) -> Callable[[bytes], dict[str, Value]]:
+        """Return the function that reads a readout."""
+        return iec.decode
+
+    async def run(self, device: Device) -> None:
+        """Open the port and take in what comes, or ask for it at each interval, until it is unplugged."""
+        if self.mode == "D":
+            return await super().run(device)
+        loop = asyncio.get_running_loop()
+        async with self.serial_port() as port:
+            device.online()
+            start = loop.time()
+            while True:
+                await device.emit(await self._readout(port))
+                due = following(start, self.interval, loop.time())
+                await asyncio.sleep(due - loop.time())
+
+    async def _readout(self, port: Port) -> dict[str, Value]:
+        """Ask the meter for its values. Raises DeviceError."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                frame = await self._ask(port)
+            return iec.decode(frame)
+        except TimeoutError:
+            raise Silent(f"no readout from {port.path} within {self.timeout:g} s") from None
+        except ValueError as error:
+            raise Silent(f"no readout from {port.path}: {error}") from None
+
+    async def _ask(self, port: Port) -> bytes:
+        port.discard()
+        await port.write(iec.request(self.address))
+        lines, blocks = LineFramer(), iec.BlockFramer()
+        identification = b""
+        while not identification:
+            # An infrared head may hear its own question.
+            chunk = await port.read()
+            heard = [line for line in lines.feed(chunk) if line.startswith(b"/") and not line.startswith(b"/?")]
+            identification = heard[0] if heard else b""
+        offered = iec.speed(identification)
+        if offered is None:  # mode A: the lines come at once
+            found = blocks.feed(chunk)
+            return found[0] if found else await _block(port, blocks)
+        retuned = self.faster and offered != self.baudrate and isinstance(port, SerialPort)
+        answer = iec.acknowledgement(offered if retuned else 300)
+        await port.write(answer)
+        if not retuned or not isinstance(port, SerialPort):
+            return await _block(port, blocks)
+        await asyncio.sleep(len(answer) * _BITS / self.baudrate + _REST)
+        port.retune(offered, self.bytesize, self.parity, self.stopbits)
+        try:
+            return await _block(port, blocks)
+        finally:
+            if port.is_open:
+                port.retune(self.baudrate, self.bytesize, self.parity, self.stopbits)
+
+
+async def _block(port: Port, blocks: iec.BlockFramer) -> bytes:
+    while True:
+        for frame in blocks.feed(await port.read()):
+            return frame
+        if blocks.thrown:
+            raise ValueError(next(iter(blocks.thrown)))
