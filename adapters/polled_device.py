@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from pydantic import Field
 
+from adapters.frames.framer import Framer
 from adapters.ports.bus import Bus, NoAnswer, Turn
 from adapters.schedule import following, spread
-from adapters.serial_device import AskedDevice
+from adapters.serial_device import AskedDevice, Take, take_frames
 from gateway import Device, DeviceError, Duration, Value
 
 _ATTEMPTS = 3  # to get one answer: a disturbed one costs no reading
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 class PolledDevice(AskedDevice):
-    """A device that is asked for a reading each `interval`. A subclass says how: `poll`, and `prepare` if need be."""
+    """A device that is asked for a reading each `interval`. A subclass says how: `poll` and, if need be, `prepare`."""
 
     interval: Duration = Field(default=10.0, gt=0, description="From one reading to the next.")
     answer_within: Duration = Field(
@@ -27,6 +28,18 @@ class PolledDevice(AskedDevice):
 
     async def prepare(self, bus: Bus) -> None:
         """Say what the device has to hear before it is asked. Called after each opening. Raises DeviceError."""
+
+    def framer(self) -> Framer:
+        """Return what cuts its answers."""
+        raise NotImplementedError
+
+    def decoder(self) -> Callable[[bytes], dict[str, Value]]:
+        """Return the function that reads an answer. See `FramedDevice.decoder`."""
+        raise NotImplementedError
+
+    def taker(self, device: Device) -> Take:
+        """Return a function that takes in what answers say, for a stream of them that was recorded."""
+        return take_frames(device, self.framer(), self.decoder(), lambda values, _: ((values, None),))
 
     async def poll(self, turn: Turn) -> dict[str, Value]:
         """Ask for a reading and return it; nothing, if there is none yet.

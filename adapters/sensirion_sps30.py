@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pydantic import Field
 
 from adapters.frames import sensirion_shdlc as shdlc
+from adapters.frames.framer import Framer
 from adapters.polled_device import PolledDevice
 from adapters.ports.bus import Bus, Turn
 from gateway import Value
@@ -14,6 +17,14 @@ class SensirionSps30(PolledDevice):
     """Reads the particles in the air from a Sensirion SPS30."""
 
     baudrate: int = Field(default=115200, gt=0, le=20_000_000, description="Bits per second.")
+
+    def framer(self) -> Framer:
+        """Return what cuts its answers."""
+        return shdlc.framer()
+
+    def decoder(self) -> Callable[[bytes], dict[str, Value]]:
+        """Return the function that reads one."""
+        return shdlc.decode
 
     async def prepare(self, bus: Bus) -> None:
         """Have the sensor measure. See `PolledDevice.prepare`."""

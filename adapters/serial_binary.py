@@ -86,9 +86,9 @@ class SerialBinary(FramedDevice):
             return self
         if not len(bytes.fromhex(self.header)) <= self.length <= shape.LONGEST:
             raise ValueError(f"length is not between that of the header and {shape.LONGEST}")
-        for one in self._numbers():
-            if not _inside(one.at, shape.size_of(one.type), self.length):
-                raise ValueError(f'field "{one.name}" is not inside of {self.length} bytes')
+        for number in self._numbers():
+            if not _inside(number.at, shape.size_of(number.type), self.length):
+                raise ValueError(f'field "{number.name}" is not inside of {self.length} bytes')
         check = self.checksum
         if check and not _inside(check.at, shape.width_of(check.kind), self.length):
             raise ValueError(f"checksum is not inside of {self.length} bytes")

@@ -186,28 +186,37 @@ class FramedDevice(SerialDevice):
 
         `decode` is used in place of `decoder()`.
         """
-        framer, decode = self.framer(), decode or self.decoder()
-        said: dict[str, int] = {}
+        return take_frames(device, self.framer(), decode or self.decoder(), self.readings)
 
-        def take(chunk: bytes) -> Awaitable[None] | None:
-            waiting = None
-            for frame in framer.feed(chunk):
-                try:
-                    values = decode(frame)
-                except ValueError as error:
-                    device.skip(str(error), frame)
-                    continue
-                if values:
-                    for reading, time in self.readings(values, device):
-                        waiting = device.take_in(reading, time)
-            if framer.thrown:
-                for reason, count in framer.thrown.items():
-                    for _ in range(count - said.get(reason, 0)):
-                        device.skip(reason)
-                    said[reason] = count
-            return waiting
 
-        return take
+def take_frames(
+    device: Device,
+    framer: Framer,
+    decode: Callable[[bytes], dict[str, Value]],
+    readings: Callable[[dict[str, Value], Device], Iterable[tuple[dict[str, Value], float | None]]],
+) -> Take:
+    """Return a function that takes in the readings in a stream of frames, and counts what is thrown away."""
+    said: dict[str, int] = {}
+
+    def take(chunk: bytes) -> Awaitable[None] | None:
+        waiting = None
+        for frame in framer.feed(chunk):
+            try:
+                values = decode(frame)
+            except ValueError as error:
+                device.skip(str(error), frame)
+                continue
+            if values:
+                for reading, time in readings(values, device):
+                    waiting = device.take_in(reading, time)
+        if framer.thrown:
+            for reason, count in framer.thrown.items():
+                for _ in range(count - said.get(reason, 0)):
+                    device.skip(reason)
+                said[reason] = count
+        return waiting
+
+    return take
 
 
 async def _while_speaking(port: Port, take: Take, silent_after: float) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pydantic import Field
 
 from adapters.frames import winsen
+from adapters.frames.framer import Framer
 from adapters.polled_device import PolledDevice
 from adapters.ports.bus import Bus, Turn
 from gateway import Value
@@ -18,6 +21,14 @@ class WinsenMhz19(PolledDevice):
         description="Whether the sensor takes the least that it saw in a day for 400 ppm; left as it is if not given.",
     )
 
+    def framer(self) -> Framer:
+        """Return what cuts its answers."""
+        return winsen.framer()
+
+    def decoder(self) -> Callable[[bytes], dict[str, Value]]:
+        """Return the function that reads one."""
+        return winsen.decode
+
     async def prepare(self, bus: Bus) -> None:
         """Turn the sensor's own calibration on or off, if the config says so. See `PolledDevice.prepare`."""
         if self.self_calibration is not None:
@@ -26,4 +37,4 @@ class WinsenMhz19(PolledDevice):
 
     async def poll(self, turn: Turn) -> dict[str, Value]:
         """Ask for a reading. See `PolledDevice.poll`."""
-        return winsen.decode(await turn.ask(winsen.read(), winsen.framer()))
+        return winsen.decode(await turn.ask(winsen.read(), self.framer()))
