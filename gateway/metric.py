@@ -119,12 +119,12 @@ class Metric(BaseModel):
 
 def _conflicts(metric: Metric) -> list[Conflict]:
     """Find keys that do not go together, of which one would do nothing or something else than it seems."""
-    given, kind = metric.model_fields_set, metric.kind
+    fields, kind = type(metric).model_fields, metric.kind
     found: dict[str, tuple[str, str]] = {}  # for each key, the one that it does not go with, and why
 
     def refused(keys: tuple[str, ...], other: str, why: str) -> None:
         for key in keys:
-            if key in given and getattr(metric, key) not in (None, False, 0.0):
+            if getattr(metric, key) != fields[key].default:
                 found.setdefault(key, (other, f"{key}: {why}"))
 
     if kind in ("binary", "enum", "text"):

@@ -21,7 +21,7 @@ class Bin:
     length: float
     index: int  # which window of this length it is, counted from boot
     count: int
-    total: float
+    total: float  # may become infinite
     low: float
     high: float
     last: float
@@ -51,7 +51,7 @@ class Windows:
             length = self._spans[name].length
             index = floor(now / length)
             before, since = self._before.get(name, (value, now))
-            fresh = self._open[name] = Bin(length, index, 1, value, value, value, value, now, before, since)
+            fresh = self._open[name] = Bin(length, index, 1, float(value), value, value, value, now, before, since)
             self.end = min(self.end, fresh.end)
             return
         known.count += 1
@@ -88,6 +88,8 @@ class Windows:
                 strange += 1
                 continue
             known = Bin(**fields)
+            if known.total is None:  # JSON has no word for infinite
+                known.total = inf
             self._open[name] = known
             self.end = min(self.end, known.end)
         for name, (value, at) in contents.get("before", {}).items():
