@@ -1,168 +1,17 @@
-"""Whether a command may be carried out, what becomes of it at its device, and that each gets one answer."""
+"""What becomes of commands at their device: each gets one answer, and none waits for ever."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gateway import Adapter, Device, DeviceError
-from gateway.devices.commands import LARGEST, Answered, Arrival, Asked, parse, patience
+from gateway import Adapter, Device
 from gateway.devices.orders import QUEUE, Order, Orders, Outcome
 from tests.adapters.notebook import Notebook, running
-
-NOW, STARTED, AGE = 1_800_000_000.0, 1_799_990_000.0, 30.0
-HERE = Arrival()
-
-
-def said(**content: Any) -> bytes:
-    return json.dumps(content).encode()
-
-
-@pytest.mark.parametrize(
-    ("payload", "value"),
-    [
-        (b"21.5", 21.5),
-        (b" 7\n", 7),
-        (b"true", True),
-        (b'"on"', "on"),
-        (b"on", "on"),
-        ("größer".encode(), "größer"),
-        (b'{"value": 3}', 3),
-        (b"1e999", "1e999"),
-    ],
-)
-def test_a_payload_is_a_plain_value_or_an_object(payload: bytes, value: Any) -> None:
-    """What a person types into mosquitto_pub is enough."""
-    asked = parse(payload)
-    assert asked == Asked(asked.content)
-    assert asked.content["value"] == value
-    assert type(asked.content["value"]) is type(value)
-
-
-def test_an_object_says_who_when_and_until_when() -> None:
-    """Times are in UTC milliseconds, as in readings; a number is an id as well."""
-    assert parse(said(value=1, id=17, ts=NOW * 1000, expires=NOW * 1000 + 500)) == Asked(
-        {"value": 1, "id": 17, "ts": NOW * 1000, "expires": NOW * 1000 + 500}, "17", NOW, NOW + 0.5
-    )
-
-
-@pytest.mark.parametrize(
-    ("payload", "reason"),
-    [
-        (b"", "nothing in it"),
-        (b"  ", "nothing in it"),
-        (b"{", "not valid JSON"),
-        (b"\xff", "not UTF-8"),
-        (b"{}", 'no "value"'),
-        (b"x" * (LARGEST + 1), "longer than"),
-        (said(value=1, id=True), "neither text nor"),
-        (said(value=1, id=""), "1 to 256"),
-        (said(value=1, id="x" * 257), "1 to 256"),
-        (said(value=1, ts="now"), "ts is no number"),
-        (said(value=1, expires=[]), "expires is no number"),
-    ],
-)
-def test_what_is_no_command_is_refused_with_the_reason(payload: bytes, reason: str) -> None:
-    """Whoever sent it is told what is wrong with it."""
-    with pytest.raises(ValueError, match=reason):
-        parse(payload)
-
-
-@given(st.binary(max_size=200))
-def test_any_payload_is_read_or_refused(payload: bytes) -> None:
-    """Anybody can publish anything."""
-    try:
-        asked = parse(payload)
-    except ValueError:
-        return
-    assert "value" in asked.content
-
-
-def asked(**more: Any) -> Asked:
-    return Asked({"value": 1}, **more)
-
-
-@pytest.mark.parametrize(
-    ("command", "arrival", "seconds"),
-    [
-        (asked(), HERE, AGE),
-        (asked(), Arrival(left=4), 4.0),
-        (asked(), Arrival(left=4, kept=True), 4.0),
-        (asked(time=NOW - 10), HERE, AGE - 10),
-        (asked(time=NOW - 10, expires=NOW + 7), Arrival(kept=True), 7.0),
-        (asked(time=NOW - 10, id="1"), Arrival(again=True), AGE - 10),
-        (asked(time=NOW + 4), HERE, AGE),
-        (asked(expires=NOW + 3600), HERE, AGE),
-    ],
-)
-def test_how_long_a_command_may_wait(command: Asked, arrival: Arrival, seconds: float) -> None:
-    """The least counts of what is left by ts and max_age, by expires and by the broker's own count."""
-    assert patience(command, arrival, NOW, STARTED, AGE) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize(
-    ("command", "arrival", "now", "reason"),
-    [
-        (asked(), Arrival(retained=True), NOW, "retained"),
-        (asked(), Arrival(kept=True), NOW, "needs ts or expires"),
-        (asked(id="1"), Arrival(kept=True), NOW, "needs ts or expires"),
-        (asked(), Arrival(again=True), NOW, "delivered again"),
-        (asked(id="1"), Arrival(again=True), NOW, "delivered again"),
-        (asked(time=NOW), Arrival(again=True), NOW, "delivered again"),
-        (asked(), Arrival(left=0), NOW, "expired"),
-        (asked(expires=NOW), HERE, NOW, "expired"),
-        (asked(expires=NOW - 5, time=NOW - 10), HERE, NOW, "expired"),
-        (asked(time=NOW - AGE), HERE, NOW, "30 s old, and may be 30 s old"),
-        (asked(time=NOW - 3600, expires=NOW + 3600), HERE, NOW, "3600 s old"),
-        (asked(time=NOW + 6), HERE, NOW, "in the future"),
-        (asked(time=STARTED - 1), HERE, STARTED + 2, "before the gateway started"),
-        (asked(time=NOW), HERE, None, "clock is not set"),
-        (asked(expires=NOW + 1), HERE, None, "clock is not set"),
-    ],
-)
-def test_what_is_never_carried_out(command: Asked, arrival: Arrival, now: float | None, reason: str) -> None:
-    """What is old, or may be, or may have been carried out before, is refused; and so is what nobody can know."""
-    with pytest.raises(ValueError, match=reason):
-        patience(command, arrival, now, STARTED, AGE)
-
-
-@given(
-    age=st.floats(-100, 100),
-    expires=st.floats(-100, 100) | st.none(),
-    left=st.floats(0, 100) | st.none(),
-    kept=st.booleans(),
-)
-def test_nothing_waits_longer_than_max_age(
-    age: float, expires: float | None, left: float | None, *, kept: bool
-) -> None:
-    """Whatever a command says of itself, it is begun within max_age of when it was sent, by the gateway's clock."""
-    command = asked(time=NOW - age, expires=None if expires is None else NOW + expires)
-    try:
-        seconds = patience(command, Arrival(left=left, kept=kept), NOW, STARTED, AGE)
-    except ValueError:
-        return
-    assert 0 < seconds <= AGE
-    assert seconds <= AGE - age + 1e-6
-    assert expires is None or seconds <= expires + 1e-6
-    assert left is None or seconds <= left
-
-
-def test_only_the_newest_are_remembered() -> None:
-    """The memory of ids is bounded."""
-    answered = Answered[int](limit=3)
-    for number in range(5):
-        answered.put(str(number), number)
-    assert [answered.get(str(number)) for number in range(5)] == [None, None, 2, 3, 4]
-    assert len(answered) == 3
-
-
-# ---- at the device
+from tests.commands.obedient import Obedient, until
 
 
 class Answers(list[Outcome]):
@@ -172,30 +21,6 @@ class Answers(list[Outcome]):
         return Order(metric, value, None, self.append)
 
 
-class Obedient(Adapter):
-    """Does with each command what its value says."""
-
-    async def run(self, device: Device) -> None:
-        """Serve commands."""
-        commands = device.commands()
-        device.online()
-        async for command in commands:
-            match command.value:
-                case "refuse":
-                    command.refuse("it  will\nnot")
-                case "ignore":
-                    pass
-                case "break":
-                    raise DeviceError("unplugged")
-                case "end":
-                    return
-                case "twice":
-                    command.done(1)
-                    command.refuse("no")
-                case value:
-                    command.done(value)
-
-
 class Deaf(Adapter):
     """Takes no commands."""
 
@@ -203,12 +28,6 @@ class Deaf(Adapter):
         """Be there."""
         device.online()
         await asyncio.Event().wait()
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_a_command_is_answered_by_its_device() -> None:
@@ -347,7 +166,8 @@ async def test_a_restart_and_a_stop_at_once_are_a_stop(restarted: Any) -> None:
 
 async def test_a_device_that_waits_for_its_next_attempt_is_restarted_at_once() -> None:
     """Somebody who has plugged it in again need not wait for the longest delay."""
-    notes, broken = Notebook(), []
+    notes = Notebook()
+    broken: list[bool] = []
 
     class Breaks(Obedient):
         async def run(self, device: Device) -> None:

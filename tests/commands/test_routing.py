@@ -1,0 +1,183 @@
+"""From a topic to the device or the gateway itself, and back to whoever has sent the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway import Metric
+from gateway.commands import Commands, Target
+from gateway.devices.orders import QUEUE
+from gateway.mqtt import Message
+from gateway.reading import Publication
+from tests.adapters.notebook import Notebook, running
+from tests.commands.obedient import Obedient, until
+
+NOW, STARTED = 1_800_000_000.0, 1_799_990_000.0
+
+
+def said(**content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+class Desk:
+    """Commands for one obedient device "d", whose metric "valve" can be set; what is published and logged is noted."""
+
+    def __init__(self, notes: Notebook, **metrics: Metric) -> None:
+        self.device = notes.device("d", Obedient())
+        self.published: list[Publication] = []
+        self.log: list[str] = []
+        self.link = True
+        self.now: float | None = NOW
+        self.commands = Commands("base/gw", self.say, lambda: (self.now, STARTED), logger=self, clock=lambda: 0.0)
+        known = metrics or {"valve": Metric(settable=True), "knob": Metric()}
+        self.commands.serve({"d": Target(self.device, known)}, {"ping": lambda says: {"pong": says.get("n")}})
+
+    def say(self, uplink: str, publication: Publication) -> bool:
+        assert uplink == "cloud"
+        self.published.append(publication)
+        return self.link
+
+    def info(self, line: str, **_: object) -> None:
+        self.log.append(line)
+
+    warning = info
+
+    def send(self, payload: bytes, topic: str = "base/gw/d/valve/set", *, kept: bool = False, **more: Any) -> None:
+        self.commands.received("cloud", Message(topic, payload, 1, **more), kept=kept)
+
+    async def results(self, count: int) -> list[dict[str, Any]]:
+        await until(lambda: len(self.published) >= count)
+        assert len(self.published) == count
+        return [json.loads(one.payload) for one in self.published]
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    notes = Notebook()
+    made = Desk(notes)
+    async with running(made.device):
+        await notes.until(lambda: made.device.state == "online")
+        yield made
+
+
+async def test_a_result_says_what_became_of_which_command(desk: Desk) -> None:
+    """Its time, device, metric, value and id, and what the device then has; beside the command, at QoS 1."""
+    desk.send(said(value=5, id="x"))
+    (result,) = await desk.results(1)
+    assert result == {
+        "ts": NOW * 1000,
+        "device": "d",
+        "metric": "valve",
+        "value": 5,
+        "id": "x",
+        "result": "done",
+        "read_back": 5,
+    }
+    assert desk.published[0][:4] == ("base/gw/d/valve/result", desk.published[0].payload, 1, False)
+    assert desk.log == ["d: valve = 5: done"]
+
+
+async def test_a_result_goes_to_the_response_topic_with_the_correlation_data(desk: Desk) -> None:
+    """As MQTT 5 has it; a response topic that nothing can be published to is passed over."""
+    desk.send(b"1", properties={"response_topic": "me/answers", "correlation_data": b"\0\1"})
+    desk.send(b"2", properties={"response_topic": "me/#"})
+    await desk.results(2)
+    assert [one.topic for one in desk.published] == ["me/answers", "base/gw/d/valve/result"]
+    assert [(one.properties or {}).get("correlation_data") for one in desk.published] == [b"\0\1", None]
+
+
+@pytest.mark.parametrize(
+    "topic", ["base/gw/d/set", "base/gw/d/valve/set/x", "base/gw", "other/gw/d/valve/set", "d/x/set"]
+)
+async def test_what_is_no_topic_of_a_command_is_passed_over(desk: Desk, topic: str) -> None:
+    """A session that a broker has kept may bring what nobody asks for any more."""
+    desk.send(b"1", topic)
+    desk.send(b"1")
+    await desk.results(1)
+
+
+async def test_an_id_is_spent_by_its_first_command(desk: Desk) -> None:
+    """Again, however delivered, it is answered to whoever asks now, also when it was refused; and never carried out."""
+    desk.send(said(value="twice", id="a", ts=NOW * 1000))
+    desk.send(said(value="refuse", id="b"))
+    await desk.results(2)
+    desk.send(said(value=7, id="a", ts=NOW * 1000), dup=True, properties={"response_topic": "again"})
+    desk.send(said(value=8, id="b"))
+    desk.send(said(value=9, id="a"), "base/gw/d/knob/set")
+    results = await desk.results(5)
+    assert [(one["result"], one.get("again"), one["value"]) for one in results[2:]] == [
+        ("done", True, "twice"),
+        ("refused", True, "refuse"),
+        ("refused", None, 9),
+    ]
+    assert desk.published[2].topic == "again"
+
+
+async def test_an_id_that_comes_again_while_it_is_carried_out_is_answered_once(desk: Desk) -> None:
+    """One command, one result: to whoever asked last."""
+    desk.send(said(value=5, id="a"))
+    desk.send(said(value=5, id="a"), properties={"response_topic": "second"})
+    await desk.results(1)
+    assert desk.published[0].topic == "second"
+
+
+async def test_a_redelivered_command_without_id_is_not_carried_out(desk: Desk) -> None:
+    """QoS 1 may deliver twice, and then nobody knows whether it was carried out."""
+    desk.send(b"5", dup=True)
+    assert (await desk.results(1))[0]["result"] == "refused"
+
+
+async def test_a_command_for_the_gateway_has_a_topic_of_its_own(desk: Desk) -> None:
+    """Plain, or with what it needs."""
+    desk.send(b"ping", "base/gw/command")
+    desk.send(said(command="ping", n=3, id=1), "base/gw/command")
+    desk.send(b"17", "base/gw/command")
+    results = await desk.results(3)
+    assert [(one["command"], one["result"]) for one in results] == [("ping", "done"), ("ping", "done"), (17, "refused")]
+    assert results[1]["pong"] == 3
+    assert desk.published[0].topic == "base/gw/command/result"
+
+
+async def test_without_a_clock_only_what_does_not_need_it_is_carried_out(desk: Desk) -> None:
+    """A gateway that does not know the time cannot tell what is old; its results then have no time."""
+    desk.now = None
+    desk.send(b"5")
+    desk.send(said(value=5, ts=NOW * 1000))
+    results = await desk.results(2)
+    assert sorted(one["result"] for one in results) == ["done", "refused"]
+    assert not any("ts" in one for one in results)
+
+
+async def test_a_renamed_metric_is_set_by_its_published_name() -> None:
+    """Who sends commands sees only the names that are published; the read-back is in the published unit."""
+    notes = Notebook()
+    desk = Desk(notes, valve=Metric(settable=True, rename="opening", scale=0.5))
+    async with running(desk.device):
+        await notes.until(lambda: desk.device.state == "online")
+        desk.send(b"4", "base/gw/d/opening/set")
+        (result,) = await desk.results(1)
+    assert (result["metric"], result["value"], result["read_back"]) == ("opening", 4, 4)
+
+
+async def test_a_flood_of_commands_fills_neither_log_nor_memory(desk: Desk) -> None:
+    """Anybody may send any number: what waits, what is remembered and what is logged is bounded."""
+    for number in range(3000):
+        desk.send(said(value=1, id=number))
+    results = await desk.results(3000)
+    assert sum("wait for the device already" in one.get("reason", "") for one in results) == 3000 - QUEUE
+    assert len(desk.log) <= 21
+    assert "many commands" in desk.log[-1]
+
+
+async def test_a_result_that_cannot_be_published_does_no_harm(desk: Desk) -> None:
+    """Whoever wants to know sends the same id again."""
+    desk.link = False
+    desk.send(said(value=5, id="a"))
+    await desk.results(1)
+    desk.link = True
+    desk.send(said(value=5, id="a"))
+    assert (await desk.results(2))[1]["result"] == "done"
