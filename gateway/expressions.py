@@ -116,7 +116,7 @@ class Expression:
         function, least, most = FUNCTIONS[name]
         if not least <= count <= most:
             wanted = f"{least}" if least == most else f"{least} to {most}"
-            raise self._error(node, f"{name}() takes {wanted} arguments, not {count}")
+            raise self._error(node, f"{name}() takes {wanted} argument{'s' * (most > 1)}, not {count}")
         return function
 
     def _error(self, node: ast.expr, words: str) -> ExpressionError:
