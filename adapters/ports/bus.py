@@ -77,22 +77,27 @@ class Turn:
 
 
 class Bus:
-    """A port, open while anybody uses it, that gives turns in the order in which they are asked for."""
+    """One opening of a port, which gives turns in the order in which they are asked for.
+
+    Whoever had it when the port was lost is told so in its next turn, and comes back through `bus`.
+    """
 
     def __init__(self, port: Port, user: str) -> None:
         self.port = port
         self.users = [user]
+        self.lost: str | None = None  # why the port was closed before the last one had left
         self._free = asyncio.Lock()  # is fair
 
     @asynccontextmanager
     async def turn(self, timeout: float) -> AsyncIterator[Turn]:
         """Give the port to one device alone, for `timeout` seconds from when its turn comes.
 
-        Raises NoAnswer when they are over, and DeviceError when the port is gone; the next turn opens it again. What
-        comes between the turns is thrown away.
+        Raises NoAnswer when they are over, and DeviceError when the port is gone. What comes between the turns is
+        thrown away.
         """
         async with self._free:
-            await self._ready()
+            if self.lost is not None:
+                raise DeviceError(self.lost)
             turn = Turn(self.port)
             self.port.watch(None)
             try:
@@ -107,18 +112,18 @@ class Bus:
                 self._rest()
 
     async def ready(self) -> None:
-        """Open the port, if it is not open. Raises DeviceError."""
+        """Open the port, unless another user has done so. Raises DeviceError."""
         async with self._free:
-            await self._ready()
-
-    async def _ready(self) -> None:
-        if not self.port.is_open:
-            await self.port.open()
-            self._rest()
+            if self.lost is not None:
+                raise DeviceError(self.lost)
+            if not self.port.is_open:
+                await self.port.open()
+                self._rest()
 
     def _rest(self) -> None:
         if self.port.is_gone:
-            self.port.close()  # at once; the next turn opens it again
+            self.lost = f"{self.port.lost} ({self.port.path})"
+            self.close()
         else:
             self.port.watch(self._idle)
 
@@ -127,7 +132,7 @@ class Bus:
         with suppress(DeviceError):
             self.port.discard()
         if self.port.is_gone:
-            self.close()
+            self._rest()
 
     def close(self) -> None:
         """Close the port, if it is open."""
@@ -148,7 +153,7 @@ async def bus(port: Port, user: str) -> AsyncIterator[Bus]:
     place = await in_thread(port.place, lambda _: None)
     buses = _BUSES.setdefault(asyncio.get_running_loop(), {})
     found = buses.get(place)
-    if found is None:
+    if found is None or found.lost is not None:
         found = buses[place] = Bus(port, user)
     elif found.port.line != port.line:
         differ = f"{user} wants {port.line}, and {found.users[0]} has {found.port.line}"
@@ -161,5 +166,6 @@ async def bus(port: Port, user: str) -> AsyncIterator[Bus]:
     finally:
         found.users.remove(user)
         if not found.users:
-            del buses[place]
             found.close()
+            if buses.get(place) is found:
+                del buses[place]

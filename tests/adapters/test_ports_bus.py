@@ -160,7 +160,7 @@ async def test_what_comes_between_turns_is_no_answer(cable: Cable) -> None:
 
 
 async def test_an_unplugging_between_turns_closes_the_port_at_once(cable: Cable) -> None:
-    """Or the kernel gives the device another name when it comes back. The next turn says why, and a later one works."""
+    """Or the kernel gives the device another name when it comes back. The next turn says so, and nobody is stuck."""
     before = terminals()
     with Wire(cable, {b"a": b"1\n"}) as wire:
         async with bus(SerialPort(cable.path), "a") as line:
@@ -170,15 +170,22 @@ async def test_an_unplugging_between_turns_closes_the_port_at_once(cable: Cable)
             async with asyncio.timeout(WAIT):
                 while terminals() > before:
                     await asyncio.sleep(0)
-            with pytest.raises(PortMissing):
+            with pytest.raises(DeviceError, match=r"^unplugged \("):
                 await ask(line, b"a")
+            with pytest.raises(PortMissing):
+                async with bus(SerialPort(cable.path), "b"):
+                    pass
             cable.plug()
+            with pytest.raises(DeviceError, match=r"^unplugged \("):
+                await ask(line, b"a")
             with Wire(cable, {b"a": b"3\n"}):
-                assert await ask(line, b"a") == b"3"
+                async with bus(SerialPort(cable.path), "a") as again:
+                    assert await ask(again, b"a") == b"3"
+        assert terminals() == before
 
 
 async def test_an_unplugging_in_a_turn_is_told_to_whoever_has_it(cable: Cable) -> None:
-    """It is not a silence, and the one who waits for the next turn opens the port again."""
+    """It is not a silence. Who waits for the next turn is told as well: its device has to be prepared again."""
     with Wire(cable, {}) as wire:
         async with bus(SerialPort(cable.path), "a") as line:
             asking = asyncio.create_task(ask(line, b"a"))
@@ -188,10 +195,9 @@ async def test_an_unplugging_in_a_turn_is_told_to_whoever_has_it(cable: Cable) -
             wire.cut()
             cable.unplug()
             cable.plug()
-            with Wire(cable, {b"b": b"2\n"}):
+            for task in (asking, next_one):
                 with pytest.raises(DeviceError, match=r"^unplugged \("):
-                    await asking
-                assert await next_one == b"2"
+                    await task
 
 
 async def test_who_is_cancelled_gives_the_turn_to_the_next(cable: Cable) -> None:
@@ -312,6 +318,22 @@ async def test_devices_of_one_port_run_beside_each_other_and_a_dead_one(cable: C
             assert dead.reason.startswith("no answer within 0.02 s")
             assert [device.failures for device in live] == [0, 0]
         assert notes.of("a") == [{"n": 1}] * len(notes.of("a"))
+    assert terminals() == before
+
+
+async def test_all_devices_of_a_port_are_away_and_back_together(cable: Cable) -> None:
+    """An unplug is told of each device, also of one that had no turn at that moment, and each begins anew."""
+    notes, before = Notebook(), terminals()
+    devices = [notes.device(name, Asked(port=cable.path, question=name)) for name in "ab"]
+    async with running(*devices):
+        for round_ in range(1, 6):
+            with Wire(cable, {b"a": b"%d\n" % round_, b"b": b"%d\n" % round_}):
+                await notes.until(lambda n=round_: all({"n": n} in notes.of(name) for name in "ab"))
+            cable.unplug()
+            await notes.until(lambda: all(device.state != "online" for device in devices))
+            cable.plug()
+    for name in "ab":
+        assert [online for device, online in notes.states if device == name] == [True, False] * 5
     assert terminals() == before
 
 
