@@ -14,9 +14,8 @@ from adapters.ports.port import Port
 from adapters.serial_device import FramedDevice
 from gateway import DeviceError, Duration, Value
 
-_CONFIRMED_WITHIN = 2.0  # seconds
 _ATTEMPTS = 3
-_LONGEST = 30 * 60.0
+_LONGEST = 30 * 60.0  # seconds
 
 
 class NovaSds011(FramedDevice):
@@ -54,14 +53,18 @@ class NovaSds011(FramedDevice):
         if self.period is None:
             return
         for command in (nova.work(), nova.report(), nova.period(int(self.period // 60))):
-            await _command(port, command)
+            await tell(port, command)
 
 
-async def _command(port: Port, command: bytes) -> None:
+async def tell(port: Port, command: bytes, within: float = 2.0) -> None:
+    """Write a command to the sensor until it confirms it, three times at most, each with `within` seconds to do so.
+
+    Readings that come in between are lost. Raises DeviceError when it does not confirm.
+    """
     for _ in range(_ATTEMPTS):
         framer = nova.framer()
         try:
-            async with asyncio.timeout(_CONFIRMED_WITHIN):
+            async with asyncio.timeout(within):
                 await port.write(command)
                 while not any(nova.confirms(frame, command) for frame in framer.feed(await port.read())):
                     pass

@@ -10,7 +10,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from adapters.frames import a02yyuw, cse7766, nova, plantower, rdm6300, sensirion_shdlc, winsen
+from adapters.frames import a02yyuw, cse7766, nova, plantower, rdm6300, sensirion_shdlc, struct_frame, winsen
+from adapters.frames.checksums import crc16_x25
 from adapters.frames.framer import Framer
 from gateway import Value
 
@@ -74,6 +75,18 @@ def tag(number: int) -> bytes:
     return b"\x02" + f"{number:010X}{check:02X}".encode() + b"\x03"
 
 
+def described_fixed(temperature: int, total: int, level: int) -> bytes:
+    """Return a frame of 10 bytes whose bytes add up to 0, low bytes first."""
+    body = b"\xc3\x5c" + struct.pack("<hIB", temperature, total, level)
+    return body + bytes([-sum(body) & 0xFF])
+
+
+def described_length(numbers: Sequence[int]) -> bytes:
+    """Return a frame that tells how many bytes follow its length, and ends with a CRC of them."""
+    body = struct.pack(f">B{len(numbers)}i", len(numbers) * 4 + 2, *numbers)
+    return b"\xd1" + body + crc16_x25(body).to_bytes(2, "little")
+
+
 @dataclass(frozen=True)
 class Format:
     """One wire format: how it is read, and what its devices could send."""
@@ -110,6 +123,26 @@ FORMATS: dict[str, Format] = {
         cse7766.decoder,
         st.builds(cse7766_frame, st.lists(st.tuples(U24, U24), min_size=3, max_size=3), valid=U8, pulses=U16),
     ),
+    "described-fixed": Format(
+        lambda: struct_frame.framer(b"\xc3\x5c", 10, struct_frame.Check("sum8-negated", -1)),
+        lambda: struct_frame.decoder(
+            [
+                struct_frame.Number("temperature", 2, "i16", "le", 0.1),
+                struct_frame.Number("total", 4, "u32", "le"),
+                struct_frame.Number("level", 8, "u8", offset=-40),
+            ]
+        ),
+        st.builds(described_fixed, st.integers(-(2**15), 2**15 - 1), st.integers(0, 2**32 - 1), U8),
+    ),
+    "described-length": Format(
+        lambda: struct_frame.framer(
+            b"\xd1", struct_frame.Length(1, plus=2), struct_frame.Check("crc16-x25", -2, start=1)
+        ),
+        lambda: struct_frame.decoder(
+            [struct_frame.Number("first", 2, "i32"), struct_frame.Number("last", -6, "i32", scale=0.001)]
+        ),
+        st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=20).map(described_length),
+    ),
     "rdm6300": Format(rdm6300.framer, _of(rdm6300.decode), st.integers(0, 2**40 - 1).map(tag)),
 }
 
@@ -120,6 +153,8 @@ EXAMPLES: dict[str, bytes] = {
     "sensirion-shdlc": sps30([1.0] * 10),
     "a02yyuw": distance(1953),
     "cse7766": cse7766_frame([(194400, 939), (16400, 155741), (5351000, 256495)]),
+    "described-fixed": described_fixed(-125, 100_000, 200),
+    "described-length": described_length([1, -2, 3]),
     "rdm6300": tag(0x0123456789),
 }
 
