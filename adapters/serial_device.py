@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import fields
@@ -45,12 +46,12 @@ class SerialAdapter(Adapter):
     )
     usb: str | None = Field(
         default=None,
-        pattern=IDENTITY,
+        json_schema_extra={"pattern": IDENTITY},
         description='The port by what is plugged in: vendor:product or vendor:product:serial, as "0403:6001:A50285BI".',
     )
     usb_port: str | None = Field(
         default=None,
-        pattern=SOCKET,
+        json_schema_extra={"pattern": SOCKET},
         description='The port by the USB socket that it is plugged into, as "1-1.2"; "1-1.2:1.0" is one of several.',
     )
     baudrate: int = Field(default=9600, gt=0, le=20_000_000, description="Bits per second.")
@@ -74,6 +75,20 @@ class SerialAdapter(Adapter):
     def _port(cls, given: str | None) -> str | None:
         if given is not None:
             check_port(given)
+        return given
+
+    @field_validator("usb")
+    @classmethod
+    def _usb(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch(IDENTITY, given):
+            raise ValueError('must be "vendor:product" or "vendor:product:serial", such as "1a86:7523"')
+        return given
+
+    @field_validator("usb_port")
+    @classmethod
+    def _usb_port(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch(SOCKET, given):
+            raise ValueError('must be a USB socket, such as "1-1.2", or "1-1.2:1.0" for one port of several')
         return given
 
     @field_validator("stopbits")

@@ -23,6 +23,7 @@ PORT = "/dev/ttyUSB0"
         {"usb": "1a86:7523"},
         {"port": None, "usb": "1a86"},
         {"port": None, "usb_port": "1.2"},
+        {"port": None, "usb": "1a86:7523\n"},
         {"port": "tcp://a:1"},
         {"port": "socket://a"},
         {"port": "socket://a:0"},
