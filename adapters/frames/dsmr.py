@@ -59,8 +59,10 @@ def decode(frame: bytes) -> dict[str, Value]:
         elif one.medium == 0 and one.channel:
             _other_meter(one, one.channel, channels, values)
         elif name := _NAMED.get(key) or (metric(one.code) if one.medium == 1 else None):
-            # The peak of the month has its time first.
-            _put(values, name, quantity(one.groups[-1]))
+            last = one.groups[-1]  # the peak of the month has its time first
+            if name == "power_limit" and last.endswith("*A"):  # version 3
+                name = "fuse_limit"
+            _put(values, name, quantity(last))
     if not values.keys() - {"time"}:
         raise ValueError("no values in it")
     return values

@@ -75,6 +75,8 @@ _NUMBERS: Final[dict[str, tuple[str, int]]] = {
     "DC_IN_I": ("input_current", 10),
     "DC_IN_P": ("input_power", 1),
 }
+# What stands for no number; the time to go is -1 while nothing is drawn.
+_UNKNOWN: Final = {"TTG": ("", "---", "-1")}
 _SWITCHES: Final[dict[str, str]] = {"Alarm": "alarm", "Relay": "relay", "LOAD": "load"}
 
 
@@ -148,7 +150,7 @@ def decode(frame: bytes) -> dict[str, Value]:
         key, _, text = line.partition("\t")
         if key in _SWITCHES and text.upper() in ("ON", "OFF"):
             values[_SWITCHES[key]] = text.upper() == "ON"
-        elif key in _NUMBERS and text and not text.startswith("--"):
+        elif key in _NUMBERS and text not in _UNKNOWN.get(key, ("", "---")):
             if not _NUMBER.fullmatch(text):
                 raise ValueError("not a number")
             name, divisor = _NUMBERS[key]
