@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +15,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway import Adapter, Device, Metric
+from gateway.config import load
 from gateway.devices import LONGEST_TEXT, plan, shape
 from gateway.devices.metrics import Last, Shaped, is_plain
 from gateway.devices.metrics.steps import is_news
+from gateway.expressions import FUNCTIONS
+from gateway.quantities import QUANTITIES
 from tests.adapters.notebook import Notebook
 
 
@@ -301,3 +307,46 @@ def test_keys_that_do_not_go_together_are_refused(keys: dict[str, Any]) -> None:
 def test_a_key_at_its_default_does_no_harm() -> None:
     """Whoever writes a default out has said nothing new."""
     Metric(kind="text", scale=1.0, drop=False, max_silence=None, on_change=False, deadband=0)
+
+
+# ---- the page
+
+PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "metrics.md").read_text()
+
+
+def rows(head: str) -> list[list[str]]:
+    """Return the cells of the table of the page that begins so."""
+    table = PAGE.partition(f"| {head} |")[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
+
+
+def test_the_page_has_every_key_with_its_default() -> None:
+    """Whoever reads the page knows all that can be declared."""
+    shown = {key.strip("` "): default for keys, default, _ in rows("key | default") for key in keys.split(",")}
+    wanted = {}
+    for key, field in Metric.model_fields.items():
+        wanted[key] = "" if field.default is None else f"`{json.dumps(field.default)}`"
+    assert shown == wanted
+
+
+def test_the_page_has_every_unit() -> None:
+    """The table of units is the one that the gateway has."""
+    assert rows("unit | SenML") == [[one.unit, one.senml or "", one.ucum or ""] for one in QUANTITIES.values()]
+
+
+def test_the_page_has_every_function() -> None:
+    """What may be called is listed."""
+    assert f"`{' '.join(sorted(FUNCTIONS))}`" in PAGE
+
+
+def test_what_the_page_shows_is_a_config(tmp_path: Path) -> None:
+    """Its examples load, and the dew point comes out right."""
+    blocks = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    path = tmp_path / "gateway.toml"
+    path.write_text('[uplinks.c]\nbrokers = ["mqtt://a"]\n[devices.air]\nadapter = "simulator"\n' + "\n".join(blocks))
+    devices = load(path, environ={"HOME": "/"}).devices
+    air, meter = (plan(devices[name].metrics, devices[name].computed) for name in ("air", "meter"))
+    assert shape({"temperature": 25, "humidity": 50}, air, {}, 0.0).values["dew_point"] == 13.9
+    found = shape({"U": 2700, "I": 2.0}, meter, {}, 0.0)
+    assert found.values == {"voltage": 270.0, "voltage_outside": "above", "current": 2.0}
+    assert found.windowed == {"power": 540.0}
