@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from adapters.simulator import Signal, Simulator, following
-from tests.adapters.notebook import Notebook
+from gateway.devices.orders import Order, Outcome
+from tests.adapters.notebook import Notebook, running
 
 
 async def readings(**fields: object) -> list[object]:
@@ -41,7 +42,7 @@ async def test_without_a_word_of_config_it_is_a_thermometer() -> None:
 @given(
     st.builds(
         dict,
-        kind=st.sampled_from(["sine", "ramp", "random", "counter", "constant"]),
+        kind=st.sampled_from(["sine", "ramp", "random", "counter", "constant", "setpoint"]),
         low=st.integers(-100, 100),
         high=st.integers(100, 500),
     ),
@@ -99,3 +100,27 @@ def test_what_makes_no_sense_is_refused(fields: dict[str, object]) -> None:
     """A mistake is found when the config is read."""
     with pytest.raises(ValidationError):
         Simulator(**fields)
+
+
+async def test_a_setpoint_is_what_it_was_set_to() -> None:
+    """It begins low, is read back at once, stays, and takes nothing that is out of its range."""
+    outcomes: list[Outcome] = []
+    notes = Notebook()
+    signals = {"level": Signal(kind="setpoint", low=2, high=8), "other": Signal(kind="constant", low=1)}
+    adapter = Simulator(interval="1ms", signals=signals)
+    assert [adapter.can_set(name) for name in ("level", "other", "none")] == [True, False, False]
+    device = notes.device("d", adapter)
+    async with running(device):
+        await notes.until(lambda: len(notes.readings) > 2)
+        assert notes.of("d")[0] == {"level": 2, "other": 1}
+        for value in (5.5, 9, "full"):
+            device.order(Order("level", value, None, outcomes.append), 10)
+        await notes.until(lambda: len(outcomes) == 3)
+        count = len(notes.readings)
+        await notes.until(lambda: len(notes.readings) > count + 3)
+    assert [outcome.result for outcome in outcomes] == ["done", "refused", "refused"]
+    assert outcomes[0].read_back == 5.5
+    levels = [reading["level"] for reading in notes.of("d")]
+    assert set(levels) == {2, 5.5}
+    assert levels == sorted(levels)
+    assert {"level": 5.5} in notes.of("d")

@@ -1,0 +1,89 @@
+"""What an uplink says and hears beside readings: messages that no outbox holds, and subscriptions on every link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gateway.mqtt import Message, Subscription
+from gateway.mqtt.packets import Publish
+from gateway.outbox import Outbox
+from gateway.reading import Publication
+from gateway.uplink import Uplink
+from gateway.uplink.link import SAYINGS
+from gateway.uplink.observer import Nobody
+from gateway.uplink.route import Publications
+from tests.scripted_broker import ScriptedBroker
+from tests.uplink.test_uplink import Rig, endpoint, rig
+
+FILTER = "base/gw/+/+/set"
+
+
+class Ear(Nobody):
+    """Keeps what comes in."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def received(self, message: Message) -> None:
+        self.heard.append(message.payload)
+
+
+async def test_each_saying_goes_once_before_readings(tmp_path: Path) -> None:
+    """Of one topic, each counts; with its properties, at MQTT 5."""
+    async with ScriptedBroker() as broker, rig(tmp_path, endpoint(broker)) as it:
+        assert not it.uplink.say(Publication("answers", b"too early"))
+        await it.until(lambda: it.uplink.broker is not None)
+        properties: dict[str, Any] = {"correlation_data": b"x"}
+        assert it.uplink.say(Publication("answers", b"1", properties=properties))
+        assert it.uplink.say(Publication("answers", b"2"))
+        it.put(1)
+        await it.empty()
+        said = [payload for topic, payload, *_ in broker.published if topic == "answers"]
+        assert said == [b"1", b"2"]
+
+
+async def test_sayings_are_bounded(tmp_path: Path) -> None:
+    """A broker that acknowledges nothing is not answered without end."""
+    async with ScriptedBroker() as broker, rig(tmp_path, endpoint(broker, window=1, ack_timeout=30)) as it:
+        await it.until(lambda: it.uplink.broker is not None)
+        await it.until(lambda: bool(broker.published))
+        broker.freeze()
+        said = [it.uplink.say(Publication("answers", b"%d" % number)) for number in range(SAYINGS + 50)]
+        assert SAYINGS <= sum(said) <= SAYINGS + 1
+        broker.thaw()
+
+
+async def test_it_listens_on_every_link(tmp_path: Path) -> None:
+    """At whichever broker it is, what was subscribed to comes; nobody has to wait for a link to ask for it."""
+    ear = Ear()
+    async with ScriptedBroker() as one, ScriptedBroker() as two, Outbox(None, ["cloud"]) as outbox:
+        uplink = Uplink(
+            "cloud",
+            [endpoint(one), endpoint(two)],
+            Publications(),
+            outbox.follow("cloud"),
+            reconnect_min=0.02,
+            reconnect_max=0.2,
+            failback=None,
+            observer=ear,
+        )
+        uplink.listen([Subscription(FILTER, 1)])
+        async with uplink:
+            it = Rig(outbox, uplink)
+            await it.until(lambda: uplink.broker == one.url)
+            await arriving(it, one, ear, b"at one")
+            await one.stop()
+            await it.until(lambda: uplink.broker == two.url)
+            await arriving(it, two, ear, b"at two")
+
+
+async def arriving(it: Rig, broker: ScriptedBroker, ear: Ear, payload: bytes) -> None:
+    """Publish until it is heard: the subscription may still be on its way."""
+
+    def heard() -> bool:
+        if payload not in ear.heard:
+            broker.publish(Publish("base/gw/d/valve/set", payload))
+        return payload in ear.heard
+
+    await it.until(heard)
