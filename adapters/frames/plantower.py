@@ -19,6 +19,7 @@ _LONG, _SHORT = 28, 20  # bytes after the length: 13 words and a checksum, or 9
 _MASSES = ("pm1_cf1", "pm2_5_cf1", "pm10_cf1", "pm1", "pm2_5", "pm10")
 # Particles beyond a diameter in µm, in 0.1 litres of air.
 _COUNTS = ("particles_0_3", "particles_0_5", "particles_1", "particles_2_5", "particles_5", "particles_10")
+METRICS = _MASSES + _COUNTS
 
 
 def framer() -> BinaryFramer:
@@ -31,7 +32,7 @@ def decode(frame: bytes) -> dict[str, Value]:
     if len(frame) == _SHORT + 4:
         return dict(zip(_MASSES, struct.unpack_from(">6H", frame, 4), strict=True))
     words = struct.unpack_from(">12H", frame, 4)
-    values: dict[str, Value] = dict(zip(_MASSES + _COUNTS, words, strict=True))
+    values: dict[str, Value] = dict(zip(METRICS, words, strict=True))
     if frame[29]:  # after the version of the firmware; 0 is well
         values["error_code"] = frame[29]
     return values
