@@ -22,7 +22,7 @@ class PolledDevice(AskedDevice):
     """A device that is asked for a reading each `interval`. A subclass says how: `poll` and, if need be, `prepare`."""
 
     interval: Duration = Field(default=10.0, gt=0, description="From one reading to the next.")
-    answer_within: Duration = Field(
+    timeout: Duration = Field(
         default=1.0, gt=0, description="How long an answer may take; without one the device is asked three times."
     )
 
@@ -56,7 +56,7 @@ class PolledDevice(AskedDevice):
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                async with bus.turn(self.answer_within) as turn:
+                async with bus.turn(self.timeout) as turn:
                     return await ask(turn)
             except NoAnswer:
                 if attempt == _ATTEMPTS:

@@ -32,7 +32,7 @@ class WinsenMhz19(PolledDevice):
     async def prepare(self, bus: Bus) -> None:
         """Turn the sensor's own calibration on or off, if the config says so. See `PolledDevice.prepare`."""
         if self.self_calibration is not None:
-            async with bus.turn(self.answer_within) as turn:
+            async with bus.turn(self.timeout) as turn:
                 await turn.write(winsen.self_calibration(self.self_calibration))  # not every one answers
 
     async def poll(self, turn: Turn) -> dict[str, Value]:

@@ -45,7 +45,7 @@ async def test_a_lost_answer_costs_no_reading(tmp_path: Path) -> None:
     notes = Notebook()
     answers = each(b"", mhz19(600, 20)[:4], mhz19(601, 20))
     with Answering(tmp_path / "tty", answers) as cable:
-        device = notes.device("d", WinsenMhz19(port=cable.path, interval="10ms", answer_within="300ms"))
+        device = notes.device("d", WinsenMhz19(port=cable.path, interval="10ms", timeout="300ms"))
         async with running(device):
             await notes.until(lambda: bool(notes.readings))
         assert notes.of("d")[0] == {"co2": 601, "temperature": 20}
@@ -62,7 +62,7 @@ async def test_a_device_that_does_not_answer_is_silent_and_says_what_came(
     """Wiring, echo and noise are three faults with three remedies; each is told after three questions."""
     notes = Notebook()
     with Answering(tmp_path / "tty", lambda asked: answer) as cable:
-        device = notes.device("d", WinsenMhz19(port=cable.path, interval="10ms", answer_within="30ms"))
+        device = notes.device("d", WinsenMhz19(port=cable.path, interval="10ms", timeout="30ms"))
         async with running(device):
             await notes.until(lambda: ("d", False) in notes.states)
             assert re.search(words, str(device.reason))
