@@ -1,0 +1,160 @@
+"""The kernel's GPIO lines, requested through libgpiod: the only room that knows gpiod."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters.ports.gpio_line import KEPT, Wanted
+from adapters.ports.refused import cannot_open
+from gateway import DeviceError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_FOLDER = "/dev"
+
+
+class KernelLine:
+    """A line of the kernel, requested through libgpiod."""
+
+    def __init__(self, request: Any, offset: int, values: Any) -> None:
+        self._request = request
+        self._offset = offset
+        self._values = values  # gpiod.line.Value
+        self.fd: int = request.fd
+        os.set_blocking(self.fd, False)
+
+    def get(self) -> bool:
+        """Return the level now. Raises OSError."""
+        return bool(self._request.get_value(self._offset) is self._values.ACTIVE)
+
+    def set(self, level: bool) -> None:
+        """Drive an output. Raises OSError."""
+        self._request.set_value(self._offset, self._values.ACTIVE if level else self._values.INACTIVE)
+
+    def release(self) -> None:
+        """Give the line back."""
+        self._request.release()
+
+
+def open_kernel(wanted: Wanted, folder: str = _FOLDER) -> KernelLine:
+    """Request a line from the kernel. Raises DeviceError that says what is there, who has it, and what to do."""
+    gpiod = _gpiod()
+    path, offset = find(gpiod, wanted, folder)
+    try:
+        with gpiod.Chip(path) as chip:
+            request = chip.request_lines(
+                {offset: settings(gpiod, wanted)}, consumer=wanted.consumer, event_buffer_size=KEPT
+            )
+    except OSError as error:
+        raise _refused(gpiod, wanted, path, offset, error) from error
+    try:
+        return KernelLine(request, offset, gpiod.line.Value)
+    except BaseException:
+        request.release()
+        raise
+
+
+def _gpiod() -> ModuleType:
+    try:
+        import gpiod
+    except ImportError:
+        raise DeviceError("GPIO needs the package gpiod; type: pip install 'sensor-gateway[gpio]'") from None
+    if not hasattr(gpiod, "LineSettings"):
+        raise DeviceError(
+            "the package gpiod here has the interface of version 1 (bookworm's python3-libgpiod has); version 2 is "
+            "needed; in a virtual environment, type: pip install 'sensor-gateway[gpio]'"
+        )
+    return gpiod
+
+
+def settings(gpiod: Any, wanted: Wanted) -> Any:
+    """Return the gpiod.LineSettings for a line."""
+    line = gpiod.line
+    bias = {"as-is": "AS_IS", "disabled": "DISABLED", "pull-up": "PULL_UP", "pull-down": "PULL_DOWN"}[wanted.bias]
+    common = {"active_low": wanted.active_low, "bias": line.Bias[bias]}
+    if wanted.output is not None:
+        return gpiod.LineSettings(
+            direction=line.Direction.OUTPUT,
+            drive=line.Drive[wanted.drive.upper().replace("-", "_")],
+            output_value=line.Value.ACTIVE if wanted.output else line.Value.INACTIVE,
+            **common,
+        )
+    return gpiod.LineSettings(
+        direction=line.Direction.INPUT,
+        edge_detection=line.Edge.BOTH if wanted.falling else line.Edge.RISING,
+        debounce_period=timedelta(seconds=wanted.debounce),
+        event_clock=line.Clock.MONOTONIC,
+        **common,
+    )
+
+
+def find(gpiod: Any, wanted: Wanted, folder: str = _FOLDER) -> tuple[str, int]:
+    """Return the path of the chip and the offset of the line. Raises DeviceError if there is none, or more than one."""
+    paths = sorted(
+        {str(path.resolve()) for path in Path(folder).glob("gpiochip*")},
+        key=lambda path: (len(path), path),  # gpiochip10 after gpiochip9
+    )
+    if not paths:
+        raise DeviceError(f"there is no GPIO chip here ({folder}/gpiochip*)")
+    found: list[tuple[str, int]] = []
+    chips: list[str] = []
+    refused: OSError | None = None
+    for path in paths:
+        try:
+            with gpiod.Chip(path) as chip:
+                info = chip.get_info()
+                chips.append(f"{info.name} ({info.label}, {info.num_lines} lines)")
+                names = (info.name, info.label, path)
+                if wanted.chip is None or wanted.chip in names or os.path.realpath(wanted.chip) == path:
+                    found += [(path, offset) for offset in _offsets(chip, info.num_lines, wanted.line)]
+        except OSError as error:
+            refused = refused or error
+            chips.append(f"{path} ({error.strerror})")
+    if len(found) == 1:
+        return found[0]
+    where = f' on chip "{wanted.chip}"' if wanted.chip is not None else ""
+    if found:
+        raise DeviceError(
+            f"more than one line is {_named(wanted.line)}{where}: on {_listed([path for path, _ in found])}; "
+            "say which with chip = "
+        )
+    if refused is not None and refused.errno == errno.EACCES:
+        path = next(path for path in paths if not os.access(path, os.R_OK | os.W_OK))
+        raise cannot_open(path, refused)
+    raise DeviceError(f"there is no line {_named(wanted.line)}{where}; there are {_listed(chips)}")
+
+
+def _offsets(chip: Any, count: int, line: str | int) -> list[int]:
+    if isinstance(line, int):
+        return [line] if line < count else []
+    return [offset for offset in range(count) if chip.get_line_info(offset).name == line]
+
+
+def _refused(gpiod: Any, wanted: Wanted, path: str, offset: int, error: OSError) -> DeviceError:
+    if error.errno == errno.EBUSY:
+        holder = ""
+        try:
+            with gpiod.Chip(path) as chip:
+                consumer = chip.get_line_info(offset).consumer
+                holder = f' by "{consumer}"' if consumer else ""
+        except OSError:
+            pass
+        return DeviceError(f"line {_named(wanted.line)} is in use{holder}")
+    if error.errno == errno.EACCES:
+        return cannot_open(path, error)
+    hint = "; this chip may not have that bias or debounce" if error.errno in (errno.EINVAL, errno.ENOTSUP) else ""
+    return DeviceError(f"cannot have line {_named(wanted.line)} of {path}: {error.strerror}{hint}")
+
+
+def _named(line: str | int) -> str:
+    return f"number {line}" if isinstance(line, int) else f'"{line}"'
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words)
