@@ -1,78 +1,191 @@
-"""What every installed adapter must be, whoever wrote it."""
+"""What every installed adapter must be, whoever wrote it; and that the suite finds those that are not."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field
 
-from gateway import Adapter, registry
-from tests.adapters.cable import Cable
-from tests.adapters.notebook import WAIT, Notebook, running
+from gateway import Adapter, Device, DeviceError, registry
+from gateway.testing import AdapterConformance, NoDevice, SerialStandIn, StandIn, conformance
+from tests.adapters.conformance import stand_in_of
 
 NAMES = registry.names()
 
 
-def made(name: str, **fields: Any) -> Adapter:
-    """Return the adapter with nothing but what it needs: the first exclusive key is a port."""
-    kind = registry.adapter(name)
-    needed = {key: "/dev/null" for key, field in kind.model_fields.items() if field.is_required()}
-    needed |= dict.fromkeys(kind.exclusive[:1], "/dev/null")
-    return kind(**{**needed, **fields})
+def _suite(name: str) -> type[AdapterConformance]:
+    """Return the tests of one adapter; it is named so that a failure says which one."""
+    make = stand_in_of(name)
+    assert make is not None
+    return type(
+        f"Test[{name}]", (AdapterConformance,), {"adapter": name, "stand_in": lambda self, folder: make(folder)}
+    )
 
 
-def test_the_built_in_adapters_are_installed() -> None:
-    """The suite below runs over something."""
-    assert {"serial-text", "simulator"} <= set(NAMES)
+for _name in NAMES:
+    if stand_in_of(_name) is not None:
+        globals()[f"Test_{_name.replace('-', '_')}"] = _suite(_name)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_says_what_it_is_and_what_each_key_means(name: str) -> None:
-    """The class and each of its keys are described: the schema, the help and the documentation are made of it."""
-    kind = registry.adapter(name)
-    assert issubclass(kind, Adapter)
-    assert kind.__doc__ not in (None, Adapter.__doc__)
-    assert inspect.iscoroutinefunction(kind.run)
-    for key, field in kind.model_fields.items():
-        assert field.description, key
-        assert field.description.endswith("."), key
-    assert set(kind.exclusive) <= set(kind.model_fields)
-    assert set(kind.shared) <= set(kind.exclusive)
-    assert set(kind.alike) <= set(kind.model_fields)
+class Bad(Adapter):
+    """Reads a port, and does one thing wrong after the other, by its key."""
+
+    port: str = Field(description="The port.")
+    fault: str = Field(description="What is done wrong.")
+
+    async def run(self, device: Device) -> None:
+        """Read the port."""
+        loop = asyncio.get_running_loop()
+        try:
+            fd = os.open(self.port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError:
+            if self.fault == "a bug when the device is away":
+                raise KeyError(self.port) from None
+            raise
+        ready = asyncio.Event()
+        loop.add_reader(fd, ready.set)
+        try:
+            if self.fault == "a task that stays":
+                asyncio.create_task(asyncio.sleep(3600))  # noqa: RUF006
+            while True:
+                await self._until(ready)
+                ready.clear()
+                try:
+                    if not os.read(fd, 4096):
+                        raise DeviceError("unplugged")
+                except BlockingIOError:
+                    continue
+                if self.fault == "a stall":
+                    time.sleep(0.03)
+                if self.fault == "thrown away":
+                    device.skip("half a line")
+                if self.fault == "a wrong name":
+                    await device.emit({"\n": 1})
+                else:
+                    await device.emit({"t": 1})
+        finally:
+            loop.remove_reader(fd)
+            if self.fault != "an open descriptor":
+                os.close(fd)
+
+    async def _until(self, ready: asyncio.Event) -> None:
+        try:
+            await ready.wait()
+        except asyncio.CancelledError:
+            if self.fault != "a cancellation that is swallowed":
+                raise
+            await ready.wait()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_is_frozen_and_refuses_unknown_keys(name: str) -> None:
-    """A config is read once, and a typo in it is an error."""
-    adapter = made(name)
-    key = next(iter(type(adapter).model_fields))
-    with pytest.raises(ValidationError, match="frozen"):
-        setattr(adapter, key, getattr(adapter, key))
-    with pytest.raises(ValidationError, match="no_such_key"):
-        made(name, no_such_key=1)
+class Loose(Bad):
+    """Takes any key, and lets it be changed."""
+
+    model_config = ConfigDict(extra="allow", frozen=False)
 
 
-@pytest.mark.parametrize("name", NAMES)
-async def test_a_stop_closes_what_it_opened(name: str, tmp_path: Path) -> None:
-    """Cancelled at any moment of its first turns, an adapter leaves no descriptor and no task behind, and ends."""
-    with Cable(tmp_path / "tty") as cable:
-        adapter = made(name, **dict.fromkeys(registry.adapter(name).exclusive[:1], cable.path))
-        before, tasks = len(os.listdir("/proc/self/fd")), asyncio.all_tasks()
-        for turns in range(30):
-            notes = Notebook()
-            async with running(notes.device("d", adapter)):
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-        notes = Notebook()
-        device = notes.device("d", adapter)
-        async with running(device):
-            await notes.until(lambda: device.state == "online")
-        async with asyncio.timeout(WAIT):
-            while len(os.listdir("/proc/self/fd")) > before:  # an opening in a thread may still be on its way
-                await asyncio.sleep(0)
-        assert asyncio.all_tasks() == tasks
+class Undocumented(Bad):
+    """Has a key of which nobody knows what it means."""
+
+    speed: int = 9600
+
+
+CHECKS = [name for name in dir(AdapterConformance) if name.startswith("test_")]
+FAULTS = {
+    "nothing": None,
+    "an open descriptor": "test_it_ends_when_it_is_cancelled_in_any_state",
+    "a cancellation that is swallowed": "test_it_ends_when_it_is_cancelled_in_any_state",
+    "a task that stays": "test_it_ends_when_it_is_cancelled_in_any_state",
+    "a bug when the device is away": "test_it_finds_its_device_again_when_it_is_lost_in_any_state",
+    "a stall": "test_it_never_holds_up_the_loop",
+    "thrown away": "test_it_opens_and_emits",
+    "a wrong name": "test_it_opens_and_emits",
+}
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(conformance, "PATIENCE", 0.5)
+    monkeypatch.setattr(conformance, "ENDING", 0.1)
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    for left in set(os.listdir("/proc/self/fd")) - before:
+        if os.path.exists(f"/proc/self/fd/{left}"):
+            os.close(int(left))
+
+
+def checks(kind: type[Adapter], fault: str) -> AdapterConformance:
+    class Suite(AdapterConformance):
+        adapter: ClassVar[str | type[Adapter]] = kind
+
+        def stand_in(self, folder: Path) -> StandIn:
+            return SerialStandIn(folder, b"x", fault=fault)
+
+    return Suite()
+
+
+def held(suite: Any, name: str, folder: Path) -> None:
+    check = getattr(suite, name)
+    check(**({"tmp_path": folder} if "tmp_path" in check.__code__.co_varnames else {}))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("_impatient")
+def test_the_suite_finds_what_is_wrong(fault: str, tmp_path: Path) -> None:
+    """An adapter without a fault passes all checks, and each fault fails the one that is about it."""
+    suite = checks(Bad, fault)
+    if (name := FAULTS[fault]) is None:
+        for name in CHECKS:
+            held(suite, name, tmp_path)
+    else:
+        with pytest.raises(AssertionError):
+            held(suite, name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (Loose, "test_it_is_frozen_and_refuses_unknown_keys"),
+        (Undocumented, "test_it_says_what_it_is_and_what_each_key_means"),
+    ],
+)
+def test_the_suite_finds_what_is_wrong_with_keys(kind: type[Adapter], name: str, tmp_path: Path) -> None:
+    """Keys that may be anything or change, and keys without a description, are found."""
+    with pytest.raises(AssertionError):
+        held(checks(kind, "nothing"), name, tmp_path)
+
+
+def test_all_states_are_visited(tmp_path: Path) -> None:
+    """The walk over the states of waiting ends because there are no more, and not because there never were."""
+    visited = []
+
+    class Suite(AdapterConformance):
+        adapter: ClassVar[str | type[Adapter]] = "serial-text"
+
+        def stand_in(self, folder: Path) -> StandIn:
+            return SerialStandIn(folder, b'{"t": 1}\n')
+
+        def _play(self, *arguments: Any, **more: Any) -> Any:
+            visited.append(run := super()._play(*arguments, **more))
+            return run
+
+    Suite().test_it_ends_when_it_is_cancelled_in_any_state(tmp_path)
+    assert len(visited) >= 3
+    assert [run.states.reached for run in visited] == [True] * (len(visited) - 1) + [False]
+
+
+def test_an_adapter_without_a_device_has_nothing_to_lose(tmp_path: Path) -> None:
+    """What cannot be lost is not waited for."""
+
+    class Suite(AdapterConformance):
+        adapter: ClassVar[str | type[Adapter]] = "simulator"
+
+        def stand_in(self, folder: Path) -> StandIn:
+            return NoDevice(interval="1ms")
+
+    Suite().test_it_finds_its_device_again_when_it_is_lost_in_any_state(tmp_path)
