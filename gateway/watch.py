@@ -113,6 +113,7 @@ class Watch:
                         "reason": device.reason,
                         "taken_in": device.taken_in,
                         "skipped": sum(device.skipped.values()),
+                        "flagged": device.flagged,
                     }
                     for device in self._devices
                 },

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from gateway import Adapter, Device, Metric
 from gateway.config import load
+from gateway.config.metrics import conflicts
 from gateway.devices import LONGEST_TEXT, plan, shape
 from gateway.devices.metrics import Last, Shaped, is_plain
 from gateway.devices.metrics.steps import is_news
@@ -228,6 +229,22 @@ def test_what_cannot_be_computed_is_left_out_and_counted(values: Any, published:
     """The rest of the reading goes on; a metric that the reading does not have is no fault."""
     found = shaped(values, {"c": "a / b"})
     assert (found.values, found.faults) == (published, faults)
+
+
+async def test_a_device_with_formulas_computes_them_each_time() -> None:
+    """The short way, which readings of nothing new take, leaves no formula out."""
+    notes = Notebook()
+    device = notes.device("d", Nothing(), computed={"c": "a * 2"})
+    for a in (1, 2, 3):
+        await device.emit({"a": a})
+    assert notes.of("d") == [{"a": 1, "c": 2}, {"a": 2, "c": 4}, {"a": 3, "c": 6}]
+
+
+def test_names_may_be_swapped() -> None:
+    """A formula means what is published under a name, also where the device calls another metric so."""
+    metrics = {"a": Metric(rename="b"), "b": Metric(rename="a")}
+    assert conflicts(metrics, {"c": "a - b"}) == []
+    assert shaped({"a": 1, "b": 5}, {"c": "a - b"}, **metrics).values == {"b": 1, "a": 5, "c": 4}
 
 
 # ---- whatever comes

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -53,8 +53,8 @@ def test_a_window_is_aligned_to_the_time_since_boot() -> None:
 def test_a_rate_counts_from_the_last_value_before_its_window() -> None:
     """What a counter does between two windows belongs to the second; one value alone has no rate."""
     found = windows(n=Metric(window=10, aggregate=["rate"]))
-    ended = fed(found, "n", (1001.0, 100), (1011.0, 150), (1019.0, 190), (1021.0, 190))
-    assert ended == [(1010.0, {}), (1020.0, {"n_rate": 5.0})]
+    ended = fed(found, "n", (1001.0, 100), (1011.0, 150), (1019.0, 280), (1021.0, 280))
+    assert ended == [(1010.0, {}), (1020.0, {"n_rate": 10.0})]
 
 
 def test_a_total_that_was_reset_has_no_rate() -> None:
@@ -95,6 +95,7 @@ def test_each_value_is_counted_once_and_a_mean_lies_between(steps: list[tuple[fl
         assert values["p_min"] <= values["p_mean"] <= values["p_max"]  # type: ignore[operator]
 
 
+@example([(1.0, 1.5e308), (1.0, 1.5e308), (1.0, 0)], 2)
 @given(
     st.lists(
         st.tuples(st.floats(0, 7), st.integers(-(2**63), 2**63 - 1) | st.floats(-1.5e308, 1.5e308)),
@@ -187,7 +188,7 @@ async def test_a_window_of_another_boot_is_closed_at_the_start(tmp_path: Path) -
     metric = Metric(window=10, aggregate=["last", "rate"])
     async with aggregating(sent, path, boot, p=metric) as found:
         found.add({"p": 4}, boot())
-    boot.now = 3.0
+    boot.now = 1500.0
     async with aggregating(sent, path, boot, boot_id="another", p=metric) as found:
         assert sent.readings == [({"p_last": 4}, 5000.0 + 1001.0)]
         found.add({"p": 5}, boot())
@@ -210,14 +211,18 @@ async def test_a_window_that_is_declared_otherwise_now_is_given_up_with_a_word(t
 async def test_a_device_with_windows_sends_them_and_what_has_none_at_once() -> None:
     """One metric's window does not hold back another metric; text in a window is counted as a fault."""
     notes, boot = Notebook(), Clock(1001.0)
-    metrics = {"p": Metric(window=10, min=0, outside="flag"), "on": Metric(window=10, kind="binary")}
+    metrics = {
+        "p": Metric(window=10, min=0, outside="flag"),
+        "on": Metric(window=10, kind="binary", aggregate=["mean", "last"]),
+    }
     device = notes.device("d", Nothing(), metrics, boot=boot)
     await device.emit({"p": 4, "t": 20, "on": True})
     await device.emit({"p": -1, "on": "off"})
     await device.emit({"p": "x"})
     boot.now = 1011.0
     await device.emit({"p": 7})
-    assert notes.of("d") == [{"t": 20}, {"p_mean": 1.5, "on_mean": 0.5}]
+    assert notes.of("d") == [{"t": 20}, {"p_mean": 1.5, "on_mean": 0.5, "on_last": 0}]
+    assert type(notes.of("d")[1]["on_last"]) is int
     assert (device.taken_in, device.flagged) == (2, 1)
     assert device.skipped == {"text, of which a window can make nothing": 1}
 

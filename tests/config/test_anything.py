@@ -25,6 +25,9 @@ failback = "never"
 adapter = "serial-text"
 port = "/dev/x"
 metrics.t = { unit = "x" }
+metrics.u = { rename = "v", min = 1, max = 2, outside = "flag", deadband = "2%", max_silence = "1m" }
+metrics.w = { kind = "total", window = "10s", aggregate = ["mean", "rate"], precision = 1 }
+computed.p = "v * t"
 [devices.t]
 adapter = "simulator"
 signals.x = { kind = "sine" }
