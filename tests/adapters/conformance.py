@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from adapters.frames import sensirion_shdlc, winsen
+from adapters.frames.checksums import crc16_modbus
 from adapters.serial_device import FramedDevice
 from gateway import registry
 from gateway.testing import NoDevice, SerialStandIn, StandIn
@@ -34,9 +36,65 @@ def sps30(folder: Path) -> StandIn:
     return SerialStandIn(folder, answers=answers, interval="5ms")
 
 
+def pulsing(**keys: Any) -> StandIn:
+    """A simulated GPIO line, which an input sees pulse."""
+    return NoDevice(line="GPIO17", backend="simulated", simulated={"frequency": 200}, **keys)
+
+
+def modbus(folder: Path) -> StandIn:
+    """A Modbus device at address 1 with the number 7 in its register 0."""
+    answer = bytes.fromhex("01 03 02 00 07")
+    answer += crc16_modbus(answer).to_bytes(2, "little")
+    keys = {"interval": "50ms", "timeout": "200ms", "registers": {"number": {"address": 0}}}
+    return SerialStandIn(folder, answers=lambda asked: answer if asked[:2] == b"\x01\x03" else b"", **keys)
+
+
+class Files:
+    """A file of the kernel that can be there or not."""
+
+    can_be_lost = True
+
+    def __init__(self, path: Path, text: str, **keys: Any) -> None:
+        self._path = path
+        self._text = text
+        self.keys = keys
+
+    def plug(self) -> None:
+        """Make the file."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(self._text)
+
+    def speak(self) -> None:
+        """Do nothing: it is read."""
+
+    def lose(self) -> None:
+        """Take the file away."""
+        self._path.unlink(missing_ok=True)
+
+
+def one_wire(folder: Path) -> StandIn:
+    """A thermometer in the cellar, as the kernel shows it."""
+    address = "28-0316a2795dff"
+    text = "72 01 4b 46 7f ff 0e 10 57 : crc=57 YES\n72 01 4b 46 7f ff 0e 10 57 t=23125\n"
+    return Files(folder / address / "w1_slave", text, address=address, root=str(folder), interval="20ms")
+
+
+def sysfs(folder: Path) -> StandIn:
+    """A file with a number in it."""
+    path = folder / "value"
+    return Files(path, "42\n", files={"value": {"path": str(path)}}, interval="20ms")
+
+
 STAND_INS: dict[str, Callable[[Path], StandIn]] = {
+    "gpio-counter": lambda folder: pulsing(interval="10ms"),
+    "gpio-input": lambda folder: pulsing(),
+    "gpio-output": lambda folder: pulsing(interval="10ms"),
     "sensirion-sps30": sps30,
+    "modbus": modbus,
+    "one-wire": one_wire,
     "simulator": lambda folder: NoDevice(interval="1ms"),
+    "sysfs": sysfs,
+    "system": lambda folder: NoDevice(interval="20ms"),
     "winsen-mhz19": mhz19,
 }
 
