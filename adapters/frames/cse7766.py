@@ -1,6 +1,6 @@
 """CSE7766, the meter in many switched sockets: voltage, current, power and pulses of energy, 18 times a second.
 
-Source: Chipsea, "CSE7766 user manual" (2017), section 3.2 (UART): state, `5A`, three pairs of coefficient and cycle
+Source: Chipsea, "CSE7766 user manual", on its UART: state, `5A`, three pairs of coefficient and cycle
 (24 bits each, for voltage, current and power), what is valid, a count of pulses (16 bits), the sum of bytes 2 to 22.
 High bytes come first. A quantity is its coefficient / its cycle; the cycle is in µs, the time of one pulse.
 """

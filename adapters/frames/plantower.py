@@ -1,7 +1,7 @@
 """Plantower particle sensors (PMS5003, PMS7003, PMSA003, PMS3003): what one writes each second or so.
 
-Source: Plantower, "Digital universal particle concentration sensor, PMS5003 series data manual" (2016) and "PMS7003
-series data manual" (2016), appendix I: `42 4D`, the length of what follows, 13 words, and the sum of all bytes before
+Source: Plantower, "Digital universal particle concentration sensor, PMS5003 series data manual" and "PMS7003
+series data manual", appendix I: `42 4D`, the length of what follows, 13 words, and the sum of all bytes before
 it; the PMS3003 sends 9 words. All are of 16 bits, high byte first.
 """
 

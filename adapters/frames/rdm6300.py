@@ -1,6 +1,6 @@
 """RDM6300 and RDM630: readers of EM4100 tags of 125 kHz, which write a tag's number while it is near.
 
-Source: Seeed, "125 kHz RFID module RDM630 specification" (2008): `02`, ten hexadecimal digits, two for the exclusive or
+Source: Seeed, "125 kHz RFID module RDM630 specification": `02`, ten hexadecimal digits, two for the exclusive or
 of the five bytes that they are, `03`.
 """
 

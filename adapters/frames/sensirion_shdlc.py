@@ -1,6 +1,6 @@
 """Sensirion SPS30 on a serial line: frames of SHDLC, the commands that it takes, and its readings.
 
-Source: Sensirion, "Datasheet SPS30" version 1.0 (2020), section 5 (UART interface: SHDLC) and 5.3 (commands). A frame
+Source: Sensirion, "Datasheet SPS30", section 5 (UART interface: SHDLC) and 5.3 (commands). A frame
 stands between two `7E`; in it, 7E, 7D, 11 and 13 are written as 7D and the byte with bit 5 turned. A command is
 address, command, length, data, checksum; an answer has its state before the length. The checksum is the inverted sum.
 """

@@ -1,6 +1,6 @@
 """Winsen MH-Z19B, MH-Z19C and relatives (MH-Z14A, MH-Z16): questions and answers of nine bytes.
 
-Source: Winsen, "Intelligent infrared CO2 module (model: MH-Z19B) user's manual" V1.0 (2015), and the MH-Z19C's.
+Source: Winsen, "Intelligent infrared CO2 module (model: MH-Z19B) user's manual" V1.6, and the MH-Z19C's V1.2.
 `FF`, number of the sensor (01) or of the command in an answer, six bytes, and the checksum: what makes the sum of bytes
 1 to 8 zero. That byte 4 of a reading is the temperature and 40 is in no manual, but known from use.
 """
