@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from adapters.frames.checksums import sum8
 from adapters.frames.framer import BinaryFramer
+from adapters.schedule import following
 from gateway import Value
 
 _WELL, _UNCALIBRATED = 0x55, 0xAA
@@ -65,14 +66,18 @@ def decoder() -> Callable[[bytes], dict[str, Value]]:
 
 def every(interval: float, now: Callable[[], float]) -> Callable[[bytes], dict[str, Value]]:
     """Return a decoder that says something once in `interval` seconds, and counts the energy of all frames."""
-    decode, due = decoder(), float("-inf")
+    decode = decoder()
+    start: float | None = None
+    due = 0.0
 
     def decode_due(frame: bytes) -> dict[str, Value]:
-        nonlocal due
+        nonlocal start, due
         values, time = decode(frame), now()
+        if start is None:
+            start = due = time
         if time < due:
             return {}
-        due = max(due + interval, time)  # without drift, and without a burst after a pause
+        due = following(start, interval, time) if interval else time
         return values
 
     return decode_due

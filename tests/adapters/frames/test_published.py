@@ -189,3 +189,19 @@ def test_a_tag_in_lower_case_is_thrown_away() -> None:
     framer = rdm6300.framer()
     assert framer.feed(b"\x020F0184F07A00\x03".lower()) == []
     assert framer.feed(b"\x020F0184F07A00\x03") == [b"\x020F0184F07A00\x03"]
+
+
+def test_readings_come_once_in_an_interval_and_energy_of_all_frames_counts() -> None:
+    """Eighteen frames a second are one reading a second, without drift, or a burst after a pause, or lost energy."""
+    times = [0.0, 0.05, 0.99, 1.04, 1.9, 2.0, 5.5, 5.6, 6.5]
+    clock = iter(times)
+    decode = cse7766.every(1.0, lambda: next(clock))
+    said = [decode(cse7766_frame(PAIRS, pulses=10 * number)) for number in range(len(times))]
+    assert [time for time, values in zip(times, said, strict=True) if values] == [0.0, 1.04, 2.0, 5.5, 6.5]
+    assert said[-1]["energy"] == round(80 * 5351000 / 3.6e9, 3)
+
+
+def test_without_an_interval_every_frame_is_a_reading() -> None:
+    """Who wants all eighteen gets them."""
+    decode = cse7766.every(0.0, lambda: 1.0)
+    assert all(decode(cse7766_frame(PAIRS)) for _ in range(5))
