@@ -112,7 +112,10 @@ class Port:
         """Close it, if it is open: at once, or the kernel gives the device another name when it comes back."""
         port, self._port, self._fd = self._port, None, -1
         if port is not None:
-            port.close()
+            self._shut(port)
+
+    def _shut(self, port: Opened) -> None:
+        port.close()
 
     def place(self) -> str:
         """Return what is really behind it, which is the same for all that mean the same port. May block."""

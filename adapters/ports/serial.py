@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import struct
 import termios
+import threading
 from contextlib import suppress
 
 import serial
 from serial.rs485 import RS485Settings
 
-from adapters.ports.port import CHUNK, Bytesize, Line, Parity, Port
+from adapters.ports.port import CHUNK, Bytesize, Line, Opened, Parity, Port
 from adapters.ports.refused import cannot_open
 from adapters.ports.usb import Usb
 from gateway import DeviceError
@@ -22,6 +26,14 @@ class _Port(serial.Serial):
 
     def _reset_input_buffer(self) -> None:
         """Throw nothing away; pyserial calls this when it opens."""
+
+    def _reconfigure_port(self, force_update: bool = False) -> None:
+        """Set the line; pyserial calls this. A pseudo-terminal has 8N1 alone, which is no reason not to use it."""
+        try:
+            super()._reconfigure_port(force_update)  # type: ignore[misc]  # the stubs have public names alone
+        except termios.error as error:
+            if error.args[0] != errno.EINVAL or not os.ttyname(self.fd or -1).startswith("/dev/pts/"):
+                raise
 
 
 class SerialPort(Port):
@@ -57,6 +69,22 @@ class SerialPort(Port):
             _tell_empty_from_gone(self._fd)
         except (OSError, ValueError, termios.error) as error:
             raise DeviceError(f"{self.path} cannot do {baudrate} {bytesize}{parity}{stopbits:g}: {error}") from error
+
+    def _shut(self, port: Opened) -> None:
+        """Close it; in a thread if the kernel would first wait, up to 30 s, for what was written to be sent."""
+        if self._unsent(port.fileno()):
+            threading.Thread(target=port.close, name=f"close-{self.path}", daemon=True).start()
+        else:
+            port.close()
+
+    @staticmethod
+    def _unsent(fd: int) -> int:
+        """Return how many bytes wait in the kernel to be sent."""
+        try:
+            (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))
+        except OSError:
+            return 0  # unplugged: there is nothing to wait for
+        return int(count)
 
     def _open(self) -> serial.Serial:
         path, line = self._found(), self.line

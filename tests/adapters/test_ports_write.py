@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,6 +147,42 @@ async def test_a_port_that_is_unplugged_while_it_settles_is_closed(tmp_path: Pat
         with pytest.raises(DeviceError, match=r"^unplugged \("):
             await opening
         assert len(os.listdir("/proc/self/fd")) == before - 1  # the cable's own end
+
+
+class Draining(SerialPort):
+    """A line so slow that the kernel still has something to send when the port is closed, and waits for that."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.gate, self.closed = threading.Event(), threading.Event()
+
+    @staticmethod
+    def _unsent(fd: int) -> int:
+        return 7
+
+    def _open(self) -> Any:
+        port = super()._open()
+        close = port.close
+
+        def slow() -> None:
+            self.gate.wait(WAIT)
+            close()
+            self.closed.set()
+
+        port.close = slow
+        return port
+
+
+async def test_closing_a_line_that_still_sends_holds_up_nobody(tmp_path: Path) -> None:
+    """The kernel waits in close until everything is sent; the loop does not."""
+    with Cable(tmp_path / "tty") as cable:
+        port = Draining(cable.path)
+        async with port:
+            pass
+        assert not port.closed.is_set()
+        assert not port.is_open
+        port.gate.set()
+        assert await asyncio.to_thread(port.closed.wait, WAIT)
 
 
 async def readable(port: SerialPort) -> None:
