@@ -131,7 +131,7 @@ def test_an_editor_sees_what_the_gateway_refuses(validator: Draft202012Validator
     assert not validator.is_valid(tomllib.loads((CASES / f"{name}.toml").read_text()))
 
 
-DEVICE = ("adapter", "enabled", "metrics")  # the keys that every device has
+DEVICE = ("adapter", "computed", "enabled", "metrics")  # the keys that every device has
 
 
 def models(whole: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
