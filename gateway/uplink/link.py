@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -69,8 +70,9 @@ class Link:
         self._outgoing: Outgoing
         self._confirming: Confirming
         self._written: set[int] = set()  # ids sent at QoS 0 before the link has proven itself: they prove nothing
-        self._announcements: dict[str | int, Publication] = {}  # by topic, or by a number if each of a topic counts
-        self._said = 0
+        self._announcements: dict[str, Publication] = {}
+        self._sayings: deque[Publication] = deque()
+        self._share = max(1, broker.options.window // 4)  # of the window: the rest is for readings
         self._announced = 0  # tokens given out beyond ANNOUNCEMENT
         self._announcing = 0  # of these, not yet acknowledged
         self._steady: asyncio.TimerHandle | None = None
@@ -112,11 +114,10 @@ class Link:
         self.pump()
 
     def say(self, message: Publication) -> bool:
-        """Publish this once, before anything else that waits; return whether there was room for it."""
-        if not self.active or len(self._announcements) >= SAYINGS:
+        """Publish this once, before readings that wait; return whether there was room for it."""
+        if not self.active or len(self._sayings) >= SAYINGS:
             return False
-        self._said += 1
-        self._announcements[self._said] = message
+        self._sayings.append(message)
         self.pump()
         return True
 
@@ -128,6 +129,8 @@ class Link:
         try:
             if self._announcements:
                 self._send_announcements()
+            if self._sayings:
+                self._send_sayings()
             while not self._announcements and self._outgoing.send():
                 pass
         finally:
@@ -143,8 +146,7 @@ class Link:
         """Send nothing more, wait for what is in flight, say `farewell`, disconnect: `timeout` seconds for each."""
         self.rest()
         if not self.gone.is_set() and await self.connection.drained(timeout):
-            self._announcements.clear()
-            self._announcements.update(farewell)
+            self._announcements = dict(farewell)
             self._send_announcements()
             await self.connection.drained(timeout)
         if not self.gone.is_set():
@@ -255,16 +257,28 @@ class Link:
 
     def _send_announcements(self) -> None:
         while self._announcements and self.connection.room > 0:
-            key = next(iter(self._announcements))
-            publication = self._announcements.pop(key)
-            batch = self._outgoing.fitting.announcement(publication)
-            if batch is None:
-                continue
-            token = ANNOUNCEMENT + self._announced + 1
-            if not self.connection.accepts(token):
-                self._announcements[key] = publication  # after the next acknowledgement
+            topic = next(iter(self._announcements))
+            publication = self._announcements.pop(topic)
+            if not self._sent(publication):
+                self._announcements[topic] = publication
                 return
-            self._announced += 1
-            self._announcing += 1
-            message = (publication.topic.encode(), publication.payload, token)
-            self.connection.publish([message], batch.qos, batch.retain, batch.properties)
+
+    def _send_sayings(self) -> None:
+        while self._sayings and self.connection.room > 0 and self._announcing < self._share:
+            if not self._sent(self._sayings[0]):
+                return
+            self._sayings.popleft()
+
+    def _sent(self, publication: Publication) -> bool:
+        """Send it, if this broker takes it at all; return False if it has to wait for an acknowledgement."""
+        batch = self._outgoing.fitting.announcement(publication)
+        if batch is None:
+            return True
+        token = ANNOUNCEMENT + self._announced + 1
+        if not self.connection.accepts(token):
+            return False
+        self._announced += 1
+        self._announcing += 1
+        message = (publication.topic.encode(), publication.payload, token)
+        self.connection.publish([message], batch.qos, batch.retain, batch.properties)
+        return True

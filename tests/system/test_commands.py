@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.system.harness import Gateway, Mosquitto, Subscriber, configuration
+from tests.system.harness import Gateway, Mosquitto, SerialDevice, Subscriber, configuration
 
 pytestmark = pytest.mark.system
 
@@ -61,7 +61,8 @@ class Site:
 
     def results(self, topic: str) -> list[dict[str, Any]]:
         """Return what was published as results so far."""
-        return [json.loads(one.payload) for one in self.seen.arrivals if one.topic == f"sensors/gw/{topic}/result"]
+        wanted = f"sensors/gw/{topic}/result"
+        return [json.loads(one.payload) for one in self.seen.arrivals if one.topic == wanted]
 
     def result(self, topic: str, count: int = 1) -> dict[str, Any]:
         """Wait for the result of this number, and return it."""
@@ -234,3 +235,28 @@ def test_what_a_broker_has_kept_is_not_carried_out_late(folder: Path, broker: Mo
         assert by_value[13]["result"] == "done"
         seen.wait(lambda _: 13 in site.levels(), WAIT, "the reading")
         assert not site.levels() & {11, 12}
+
+
+def test_a_flood_of_commands_costs_no_reading(folder: Path, broker: Mosquitto) -> None:
+    """Thousands of commands are refused, and the readings of another device all arrive meanwhile, in order."""
+    with Subscriber(broker) as seen, SerialDevice("boiler", folder, rate=300) as boiler:
+        file = configuration(folder, brokers=[broker.url], devices=[TANK, boiler], uplink={"commands": True})
+        with Gateway(file) as gateway:
+            gateway.start()
+            site = Site(broker, seen, gateway)
+            ready(site)
+            boiler.wait_opened(5)
+            boiler.resume()
+            flood = "".join(f'{{"value": 900, "id": {number}}}\n' for number in range(5000))
+            command = ["mosquitto_pub", "-p", str(broker.port), "-t", "sensors/gw/tank/level/set", "-l", "-q", "1"]
+            subprocess.run(command, input=flood, text=True, check=True, timeout=60)
+            boiler.wait_written(boiler.written + 100, 20)
+            boiler.pause()
+            boiler.wait_read(5)
+            ready(site)
+            assert gateway.stop().status == 0
+            seen.quiet(0.2, 10)
+            (stream,) = seen.account("boiler").values()
+            assert stream.numbers == set(range(1, boiler.written + 1))
+            assert (stream.gaps, stream.duplicates, stream.late) == ([], 0, 0)
+            assert len([line for line in gateway.log_lines if "tank: level" in line]) < 500
