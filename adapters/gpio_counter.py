@@ -22,7 +22,7 @@ _DIGITS = 9  # after the decimal point: what a division leaves behind them is no
 class GpioCounter(GpioDevice):
     """Counts the pulses of a GPIO line; its total goes on after a restart."""
 
-    interval: Duration = Field(default=10.0, ge=0.1, description="Between two readings.")
+    interval: Duration = Field(default=10.0, ge=0.01, description="Between two readings.")
     report: list[Literal["total", "rate", "frequency"]] = Field(
         default=["total", "rate"],
         min_length=1,

@@ -30,7 +30,7 @@ class GpioInput(GpioDevice):
         default=0.0, le=10.0, description="The kernel reports a state that has lasted for so long; 10s at most."
     )
     interval: Duration | None = Field(
-        default=None, ge=0.1, description="Emit the state that often as well, also when it has not changed."
+        default=None, ge=0.01, description="Emit the state that often as well, also when it has not changed."
     )
 
     async def run(self, device: Device) -> None:

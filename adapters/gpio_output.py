@@ -36,6 +36,10 @@ class GpioOutput(GpioDevice):
             raise ValueError('revert_after needs a safe state: safe = "off" or "on"')
         return self
 
+    interval: Duration | None = Field(
+        default=None, ge=0.01, description="Emit the state that often as well, also when nothing has set it."
+    )
+
     def can_set(self, metric: str) -> bool:
         """Say whether commands can set this metric: the state."""
         return metric == self.metric
@@ -58,7 +62,15 @@ class GpioOutput(GpioDevice):
             await device.emit({self.metric: line.get()})
             revert: asyncio.TimerHandle | None = None
             try:
-                async for command in commands:
+                while True:
+                    try:
+                        async with asyncio.timeout(self.interval) as limit:
+                            command = await anext(commands)
+                    except TimeoutError:
+                        if not limit.expired():
+                            raise
+                        await device.emit({self.metric: line.get()})
+                        continue
                     if revert is not None:
                         revert.cancel()
                     await self._carry_out(command, line, device)
