@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -50,6 +50,7 @@ class _Call:
     topic: str
     properties: dict[str, Any]
     about: dict[str, Any]  # what the result says of the command itself
+    devices: Collection[str] | None  # whose commands come this way; None: those of all
     metric: Metric | None = None
     outcome: Outcome | None = None
     more: Mapping[str, Any] | None = None  # what else the result says
@@ -104,18 +105,26 @@ class Commands:
         self._devices = devices
         self._own = own
 
-    def received(self, uplink: str, message: Message, *, kept: bool) -> None:
-        """Take a message from an uplink; `kept`: the broker may have had it while the gateway was away."""
+    def received(
+        self, uplink: str, message: Message, *, kept: bool = False, devices: Collection[str] | None = None
+    ) -> None:
+        """Take a message from an uplink; `kept`: the broker may have had it while the gateway was away.
+
+        `devices`: it knows of no others.
+        """
         prefix, _, rest = message.topic.partition(self._prefix + "/")
         match rest.split("/") if not prefix else ():
             case [device, metric, "set"]:
-                call = self._call(uplink, message, f"{device}/{metric}", {"device": device, "metric": metric})
+                about = {"device": device, "metric": metric}
+                call = self._call(uplink, message, f"{device}/{metric}", about, devices)
                 self._take(call, message, "value", partial(self._set, call), kept=kept)
             case ["command"]:
-                call = self._call(uplink, message, "command", {"command": "?"})
+                call = self._call(uplink, message, "command", {"command": "?"}, devices)
                 self._take(call, message, "command", partial(self._do, call), kept=kept)
 
-    def _call(self, uplink: str, message: Message, path: str, about: dict[str, Any]) -> _Call:
+    def _call(
+        self, uplink: str, message: Message, path: str, about: dict[str, Any], devices: Collection[str] | None
+    ) -> _Call:
         """Return where the result goes: to where the sender wants it, or beside the command."""
         topic = message.properties.get("response_topic")
         try:
@@ -125,7 +134,7 @@ class Commands:
         properties: dict[str, Any] = {"content_type": "application/json"}
         if "correlation_data" in message.properties:
             properties["correlation_data"] = message.properties["correlation_data"]
-        return _Call(uplink, topic or f"{self._prefix}/{path}/result", properties, about)
+        return _Call(uplink, topic or f"{self._prefix}/{path}/result", properties, about, devices)
 
     def _take(
         self, call: _Call, message: Message, key: str, carry_out: Callable[[Asked, float], None], *, kept: bool
@@ -155,9 +164,7 @@ class Commands:
 
     def _set(self, call: _Call, asked: Asked, seconds: float) -> None:
         """Have a device set a metric. Raises ValueError."""
-        target = self._devices.get(call.about["device"])
-        if target is None:
-            raise ValueError("there is no such device")
+        target = self._target(call, call.about["device"])
         name, metric = target.metric(call.about["metric"])
         if not target.device.adapter.can_set(name):
             raise ValueError("the device has no such metric that can be set")
@@ -172,8 +179,17 @@ class Commands:
         own = self._own.get(str(asked.content["command"]))
         if own is None:
             raise ValueError(f"there is no such command; there are: {', '.join(self._own)}")
+        if "device" in asked.content:
+            self._target(call, asked.content["device"])
         call.more = own(asked.content)
         self._ended(call, Outcome("done"))
+
+    def _target(self, call: _Call, device: object) -> Target:
+        """Return a device that this uplink knows of. Raises ValueError."""
+        target = self._devices.get(device) if isinstance(device, str) else None
+        if target is None or (call.devices is not None and device not in call.devices):
+            raise ValueError("there is no such device")
+        return target
 
     def _ended(self, call: _Call, outcome: Outcome) -> None:
         call.outcome = outcome
@@ -215,8 +231,12 @@ class Commands:
 class Listening(Again):
     """An uplink's observer that also takes commands."""
 
-    def __init__(self, announcer: Announcer, uplink: str, commands: Commands) -> None:
+    def __init__(
+        self, announcer: Announcer, uplink: str, commands: Commands, devices: Collection[str] | None = None
+    ) -> None:
+        """`devices`: those whose readings the uplink carries; None: all."""
         super().__init__(announcer, uplink)
+        self._devices = devices
         self._name = uplink
         self._commands = commands
         self._kept = False
@@ -228,4 +248,4 @@ class Listening(Again):
 
     def received(self, message: Message) -> None:
         """A message has come."""
-        self._commands.received(self._name, message, kept=self._kept)
+        self._commands.received(self._name, message, kept=self._kept, devices=self._devices)

@@ -248,7 +248,7 @@ def _uplink(
         reconnect_min=section.reconnect_min,
         reconnect_max=section.reconnect_max,
         failback=section.failback,
-        observer=Listening(announcer, name, commands) if section.commands else Again(announcer, name),
+        observer=Listening(announcer, name, commands, section.devices) if section.commands else Again(announcer, name),
         logger=logger,
     )
 

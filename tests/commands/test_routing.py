@@ -46,8 +46,10 @@ class Desk:
 
     warning = info
 
-    def send(self, payload: bytes, topic: str = "base/gw/d/valve/set", *, kept: bool = False, **more: Any) -> None:
-        self.commands.received("cloud", Message(topic, payload, 1, **more), kept=kept)
+    def send(
+        self, payload: bytes, topic: str = "base/gw/d/valve/set", *, devices: list[str] | None = None, **more: Any
+    ) -> None:
+        self.commands.received("cloud", Message(topic, payload, 1, **more), devices=devices)
 
     async def results(self, count: int) -> list[dict[str, Any]]:
         await until(lambda: len(self.published) >= count)
@@ -161,6 +163,17 @@ async def test_a_renamed_metric_is_set_by_its_published_name() -> None:
         desk.send(b"4", "base/gw/d/opening/set")
         (result,) = await desk.results(1)
     assert (result["metric"], result["value"], result["read_back"]) == ("opening", 4, 4)
+
+
+async def test_an_uplink_commands_only_the_devices_that_it_carries(desk: Desk) -> None:
+    """A destination that sees some devices cannot touch the others, and is not told that they are there."""
+    desk.send(b"5", devices=["other"])
+    desk.send(said(command="ping", device="d"), "base/gw/command", devices=["other"])
+    desk.send(said(command="ping", device=["d"]), "base/gw/command")
+    desk.send(said(command="ping", device="d"), "base/gw/command", devices=["d"])
+    desk.send(b"5", devices=["d"])
+    results = await desk.results(5)
+    assert [one.get("reason", "done") for one in results] == ["there is no such device"] * 3 + ["done"] * 2
 
 
 async def test_a_flood_of_commands_fills_neither_log_nor_memory(desk: Desk) -> None:

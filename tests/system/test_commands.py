@@ -152,7 +152,7 @@ REFUSED = [
     ("tank/level/set", '{"value": 77, "ts": NEW}', "in the future"),
     ("command", "explode", "no such command"),
     ("command", "reload", "restart to apply"),
-    ("command", '{"command": "restart-device", "device": "nobody"}', "none that runs"),
+    ("command", '{"command": "restart-device", "device": "nobody"}', "there is no such device"),
 ]
 
 
