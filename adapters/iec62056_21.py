@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -47,6 +47,11 @@ class Iec6205621(FramedDevice):
         default=True, description="Go over to the speed that the meter offers; false stays at the first one."
     )
 
+    @classmethod
+    def readable_with(cls, heard: bytes) -> Iterable[dict[str, Any]]:
+        """Return the mode of meters that send by themselves: another one is not heard. See `FramedDevice`."""
+        return [{"mode": "D"}]
+
     def framer(self) -> Framer:
         """Return what cuts the telegrams that a meter sends by itself."""
         return TelegramFramer()
@@ -82,7 +87,7 @@ class Iec6205621(FramedDevice):
     async def _ask(self, port: Port) -> bytes:
         port.discard()
         await port.write(iec.request(self.address))
-        lines, blocks = LineFramer(), iec.BlockFramer()
+        lines = LineFramer()
         identification = b""
         while not identification:
             # An infrared head may hear its own question.
@@ -91,25 +96,26 @@ class Iec6205621(FramedDevice):
             identification = heard[0] if heard else b""
         offered = iec.speed(identification)
         if offered is None:  # mode A: the lines come at once
-            found = blocks.feed(chunk)
-            return found[0] if found else await _block(port, blocks)
+            return await _block(port, chunk)
         retuned = self.faster and offered != self.baudrate and isinstance(port, SerialPort)
         answer = iec.acknowledgement(offered if retuned else 300)
         await port.write(answer)
         if not retuned or not isinstance(port, SerialPort):
-            return await _block(port, blocks)
+            return await _block(port)
         await asyncio.sleep(len(answer) * _BITS / self.baudrate + _REST)
         port.retune(offered, self.bytesize, self.parity, self.stopbits)
         try:
-            return await _block(port, blocks)
+            return await _block(port)
         finally:
             if port.is_open:
                 port.retune(self.baudrate, self.bytesize, self.parity, self.stopbits)
 
 
-async def _block(port: Port, blocks: iec.BlockFramer) -> bytes:
-    while True:
-        for frame in blocks.feed(await port.read()):
-            return frame
+async def _block(port: Port, chunk: bytes = b"") -> bytes:
+    """Return what stands between STX and ETX, of which `chunk` has come already. Raises ValueError if it is damaged."""
+    blocks = iec.BlockFramer()
+    while not (found := blocks.feed(chunk)):
         if blocks.thrown:
             raise ValueError(next(iter(blocks.thrown)))
+        chunk = await port.read()
+    return found[0]

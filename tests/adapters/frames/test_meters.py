@@ -1,0 +1,232 @@
+"""What meters, receivers and scales say: the rules of each format that no law over all of them shows."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.frames import checksums, dsmr, nmea, obis, scales, sml, suffix, teleinfo, vedirect
+from adapters.frames.text import key_value_decoder
+from tests.adapters.frames import meters
+from tests.adapters.frames.meters import element, p1, sentence, tic, victron
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("1.8.0", "energy_import"),
+        ("2.8.2", "energy_export_tariff_2"),
+        ("21.8.0", "energy_import_l1"),
+        ("3.8.1", "reactive_energy_import_tariff_1"),
+        ("1.7.0", "power_import"),
+        ("16.7.0", "power"),
+        ("36.7.0", "power_l1"),
+        ("62.7.0", "power_export_l3"),
+        ("72.7.0", "voltage_l3"),
+        ("31.7.0", "current_l1"),
+        ("91.7.0", "current_n"),
+        ("14.7.0", "frequency"),
+        ("1.4.0", "power_import_average"),
+        ("1.6.0", "power_import_peak"),
+        ("1.7.1", None),
+        ("11.8.0", None),
+        ("96.1.0", None),
+        ("99.97.0", None),
+        ("1.8", None),
+        ("F.F.0", None),
+        ("20.7.0", None),
+        ("0.0.0", None),
+    ],
+)
+def test_a_code_has_one_name(code: str, name: str | None) -> None:
+    """The same code is the same metric, whatever the meter speaks; what is not known has no name."""
+    assert obis.metric(code) == name
+
+
+@given(st.integers(0, 10**12), st.integers(0, 6), st.sampled_from(["Wh", "kWh", "MWh", "W", "kW", "V", "A", "mA"]))
+def test_a_number_is_exact_in_its_unit(digits: int, places: int, unit: str) -> None:
+    """What a meter writes comes out as the same decimal number, moved to the one unit of its kind."""
+    text = f"{Decimal(digits).scaleb(-places):f}"
+    power = {"Wh": -3, "MWh": 3, "kW": 3, "mA": -3}.get(unit, 0)
+    assert obis.quantity(f"{text}*{unit}") == float(Decimal(text).scaleb(power))
+
+
+@pytest.mark.parametrize("text", ["", "abc", "1.2.3", "1e5", "nan", "1*furlong", "9" * 40, "0x1F*kWh", "1_0"])
+def test_what_is_no_number_is_none(text: str) -> None:
+    """Nothing but digits with a known unit is a number."""
+    assert obis.quantity(text) is None
+
+
+def test_a_telegram_that_ought_to_have_a_checksum_needs_one() -> None:
+    """A version 5 telegram whose checksum was lost is not taken for one of version 2.2."""
+    lines = ["1-3:0.2.8(50)", "1-0:1.8.1(000001.000*kWh)"]
+    assert dsmr.decode(p1(lines)) == {"energy_import_tariff_1": 1.0}
+    with pytest.raises(ValueError, match="wrong checksum"):
+        dsmr.decode(p1(lines, checked=False))
+    assert dsmr.decode(p1(lines[1:], checked=False)) == {"energy_import_tariff_1": 1.0}
+
+
+def test_two_meters_of_a_kind_are_told_apart() -> None:
+    """Each meter on the bus has its name, by its kind and, if that is taken, its channel."""
+    lines = ["0-1:24.1.0(003)", "0-1:24.2.1(230115130000W)(00001.000*m3)"]
+    lines += ["0-2:24.1.0(003)", "0-2:24.2.1(230715130000S)(00002.000*m3)"]
+    lines += ["0-3:24.1.0(099)", "0-3:24.2.1(230115130000X)(00003.000*m3)", "0-4:24.2.1(00004.000*m3)"]
+    winter, summer = 1673784000.0, 1689418800.0
+    assert dsmr.decode(p1(lines)) == {
+        "gas": 1.0,
+        "gas_time": winter,
+        "gas_2": 2.0,
+        "gas_2_time": summer,
+        "meter_3": 3.0,
+        "meter_4": 4.0,
+    }
+
+
+def nested(depth: int) -> bytes:
+    return b"\x71" * depth + b"\x01"
+
+
+@pytest.mark.parametrize("content", [nested(5000), b"\xf1\x01" * 3000, b"\xff" * 5000, b"\x7f" * 5000, b"\x8f\x8f\x8f"])
+def test_sml_is_bounded(content: bytes) -> None:
+    """Lists in lists without end, and lengths beyond the file, are refused and not followed."""
+    with pytest.raises(ValueError, match=r"nested|ends within"):
+        sml.decode(content)
+
+
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.binary(min_size=1, max_size=40)), lambda v: st.lists(v, max_size=9), max_leaves=20
+    )
+)
+def test_sml_values_round_trip(value: object) -> None:
+    """Whatever is written as SML, within its bounds, is what is read."""
+    wire = element(value)
+    assert sml._element(wire, 0, 100) == (value, len(wire))
+
+
+@given(st.binary(max_size=60), st.lists(st.sampled_from([b"\x1b", b"\x1b" * 4, b"\x01" * 4, b"\x1a\x00"]), max_size=12))
+def test_sml_escapes_round_trip(noise: bytes, signs: list[bytes]) -> None:
+    """Whatever stands in a file, also the signs of its own frame in any order, arrives as it was."""
+    content = noise + b"".join(signs)
+    assert sml.SmlFramer().feed(meters.sml_file(content)) == [content]
+
+
+def test_the_doubted_time_of_a_meter_is_not_used() -> None:
+    """Small letters before a Teleinfo time say that the clock is not to be trusted."""
+    energy = ("EAST", "001234567")
+    assert teleinfo.decode(tic([("DATE", "E230715133000", ""), energy])[1:-1])["time"] == 1689420600.0
+    for doubted in ("e230715133000", " 230715133000", "E239915133000"):
+        assert teleinfo.decode(tic([("DATE", doubted, ""), energy])[1:-1]) == {"energy_import": 1234.567}
+
+
+def test_a_time_of_day_is_of_the_day_that_is_nearest() -> None:
+    """GGA says no date: it is of the day of the last RMC, also across midnight in either direction."""
+    decode = nmea.decoder()
+    fix = "{},4717.1,N,00833.9,E,1,08,1.0,500.0,M,48.0,M,,"
+    assert "time" not in decode(sentence("GPGGA," + fix.format("235959.00")).strip())
+    rmc = decode(sentence("GPRMC,235959.00,A,4717.1,N,00833.9,E,,,311222,,,A").strip())
+    assert rmc["time"] == 1672531199.0
+    assert decode(sentence("GPGGA," + fix.format("000001.00")).strip())["time"] == 1672531201.0
+    assert decode(sentence("GPGGA," + fix.format("235958.00")).strip())["time"] == 1672531198.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GPGGA,1",
+        "GPGGA,250000.00,4717.1,N,00833.9,E,1,08,1.0,500.0,M,48.0,M,,",
+        "GPRMC,000000,A,9917.1,N,00833.9,E,1.0,1.0,010123,,,A",
+        "GPRMC,000000,A,4760.1,N,00833.9,E,1.0,1.0,010123,,,A",
+        "GPRMC,000000,A,4717.1,X,00833.9,E,1.0,1.0,010123,,,A",
+        "GPRMC,000000,A,4717.1,N,00833.9,E,1.0,1.0,320123,,,A",
+        "GPHDT,1e5,T",
+        "GPHDT,nan,T",
+    ],
+)
+def test_a_sentence_that_makes_no_sense_is_refused(text: str) -> None:
+    """A right checksum does not make a position of what is none."""
+    with pytest.raises(ValueError, match=r"."):
+        nmea.decoder()(sentence(text).strip())
+
+
+@given(st.integers(-899999999, 899999999), st.integers(-1799999999, 1799999999))
+def test_a_position_round_trips(latitude: int, longitude: int) -> None:
+    """What a receiver writes in degrees and minutes is what comes out in degrees, to a part of a millimetre."""
+
+    def written(value: int, width: int, signs: str) -> str:
+        degrees, rest = divmod(abs(value), 10**7)
+        return f"{degrees:0{width}}{Decimal(rest * 60).scaleb(-7):010.7f},{signs[value < 0]}"
+
+    text = f"GPGLL,{written(latitude, 2, 'NS')},{written(longitude, 3, 'EW')},,A,A"
+    values = nmea.decoder()(sentence(text).strip())
+    assert values["latitude"] == pytest.approx(latitude / 1e7, abs=1e-8)
+    assert values["longitude"] == pytest.approx(longitude / 1e7, abs=1e-8)
+
+
+def test_a_checksum_may_be_a_colon() -> None:
+    """In its place, the byte that begins a HEX line is a checksum."""
+    for voltage in range(12000, 12600):
+        wire = victron([("V", str(voltage))])
+        if wire.endswith(b":"):
+            break
+    assert wire.endswith(b":")
+    framer = vedirect.VeDirectFramer()
+    assert [vedirect.decode(frame) for frame in framer.feed(wire + wire)] == [{"voltage": voltage / 1000}] * 2
+
+
+@given(st.data())
+def test_hex_lines_may_come_anywhere(data: st.DataObject) -> None:
+    """The HEX protocol interrupts a block at any byte, and is not a part of it."""
+    wire = data.draw(meters.PAIRS.map(victron))
+    at = data.draw(st.integers(0, len(wire) - 1).filter(lambda at: not wire[:at].endswith(b"Checksum\t")))
+    framer = vedirect.VeDirectFramer()
+    plain = vedirect.VeDirectFramer().feed(wire)
+    assert framer.feed(wire[:at] + b":A0102000543\n" + wire[at:]) == plain
+    assert not framer.thrown
+
+
+@given(
+    st.integers(0, 10**9), st.integers(0, 6), st.sampled_from(["+", "-", ""]), st.sampled_from(["kg", "g", "mg", "t"])
+)
+def test_a_weight_is_exact_in_kilograms(digits: int, places: int, sign: str, unit: str) -> None:
+    """What a scale shows is what is published, moved to kilograms digit by digit."""
+    number = Decimal(digits).scaleb(-places)
+    values = scales.decode(f"ST,NT,{sign} {number:f} {unit}".encode())
+    power = {"kg": 0, "g": -3, "mg": -6, "t": 3}[unit]
+    assert values["weight"] == float(Decimal(f"{sign}1") * number.scaleb(power))
+    assert (values["stable"], values["net"]) == (True, True)
+
+
+def test_a_tare_is_no_weight() -> None:
+    """What a scale lists beside the weight is not mistaken for it."""
+    assert scales.decode(b"TR,+  1.000kg") == scales.decode(b"PT,+  1.000kg") == scales.decode(b"1.0 kg T") == {}
+
+
+COMPUTE = {
+    "xor": checksums.xor8,
+    "sum": checksums.sum8,
+    "crc8-maxim": checksums.crc8_maxim,
+    "crc16-arc": checksums.crc16_arc,
+    "crc16-modbus": checksums.crc16_modbus,
+    "crc16-x25": checksums.crc16_x25,
+}
+
+
+@pytest.mark.parametrize("kind", COMPUTE)
+@given(values=st.dictionaries(st.sampled_from("abc"), st.integers(0, 10**6), min_size=1), bit=st.integers(min_value=0))
+def test_a_line_with_a_checksum_is_read_or_refused(kind: suffix.Kind, values: dict[str, int], bit: int) -> None:
+    """A line with the right checksum says what it says without; with one wrong bit it says nothing else."""
+    line = ",".join(f"{name}={value}" for name, value in values.items()).encode()
+    digits = 4 if "16" in kind else 2
+    wire = line + b"*" + f"{COMPUTE[kind](line):0{digits}X}".encode()
+    decode = suffix.checked(key_value_decoder(), kind, "*")
+    assert decode(wire) == decode(b"$" + wire) == values
+    flipped = bytearray(wire)
+    flipped[bit // 8 % len(wire)] ^= 1 << bit % 8
+    # A digit of a checksum may have become a small letter.
+    if bytes(flipped).upper() != wire.upper():
+        with pytest.raises(ValueError, match="checksum"):
+            decode(bytes(flipped))

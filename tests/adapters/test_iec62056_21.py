@@ -1,0 +1,119 @@
+"""A meter that is asked by IEC 62056-21, mode C: over a pseudo-terminal that answers as a meter does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.iec62056_21 import Iec6205621
+from gateway import registry
+from tests.adapters.cable import Cable
+from tests.adapters.frames.meters import block
+from tests.adapters.notebook import WAIT, Notebook, running
+
+READOUT = block(["0.0.0(00123456)", "1.8.0(001234.567*kWh)", "1.8.0*01(001200.000*kWh)"])
+VALUES = {"energy_import": 1234.567}
+
+
+@pytest.fixture
+def cable(tmp_path: Path) -> Iterator[Cable]:
+    with Cable(tmp_path / "tty") as plugged:
+        yield plugged
+
+
+def meter(cable: Cable, **keys: Any) -> Iec6205621:
+    adapter = registry.adapter("iec62056-21")(port=cable.path, **keys)
+    assert isinstance(adapter, Iec6205621)
+    return adapter
+
+
+async def heard(cable: Cable, end: bytes) -> bytes:
+    """Return what the gateway says, up to `end`."""
+    said = b""
+    async with asyncio.timeout(WAIT):
+        while not said.endswith(end):
+            try:
+                said += os.read(cable.master, 1024)
+            except (BlockingIOError, OSError):  # nothing yet, or nobody has it open
+                await asyncio.sleep(0)
+    return said
+
+
+def speed(cable: Cable) -> int:
+    fd = os.open(cable.terminal, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        return int(termios.tcgetattr(fd)[4])
+    finally:
+        os.close(fd)
+
+
+async def at_speed(cable: Cable, wanted: int) -> None:
+    async with asyncio.timeout(WAIT):
+        while speed(cable) != wanted:
+            await asyncio.sleep(0)
+
+
+async def test_it_asks_acknowledges_and_goes_over_to_the_speed_that_is_offered(cable: Cable) -> None:
+    """Mode C: the question at 300 bit/s, the readout at the meter's own speed, and back for the next question."""
+    notes = Notebook()
+    async with running(notes.device("m", meter(cable, interval=0.05))):
+        for count in (1, 2):
+            assert await heard(cable, b"\r\n") == b"/?!\r\n"
+            assert speed(cable) == termios.B300
+            cable.write(b"/?!\r\n/ISk5MT174-0001\r\n")  # an infrared head may hear itself
+            assert await heard(cable, b"\r\n") == b"\x06050\r\n"
+            await at_speed(cable, termios.B9600)
+            cable.write(READOUT)
+            await notes.until(lambda count=count: len(notes.readings) == count)  # type: ignore[misc]
+    assert notes.of("m") == [VALUES, VALUES]
+
+
+async def test_it_stays_at_the_first_speed_if_told_so(cable: Cable) -> None:
+    """An infrared head that knows one speed only gets along with every meter."""
+    notes = Notebook()
+    async with running(notes.device("m", meter(cable, faster=False, address="0042"))):
+        assert await heard(cable, b"\r\n") == b"/?0042!\r\n"
+        cable.write(b"/ISk5MT174-0001\r\n")
+        assert await heard(cable, b"\r\n") == b"\x06000\r\n"
+        assert speed(cable) == termios.B300
+        cable.write(READOUT)
+        await notes.until(lambda: notes.of("m") == [VALUES])
+
+
+async def test_a_mode_a_meter_is_read_without_an_acknowledgement(cable: Cable) -> None:
+    """A meter that offers no speed sends its readout at once; it may come in one piece with the first line."""
+    notes = Notebook()
+    async with running(notes.device("m", meter(cable))):
+        await heard(cable, b"\r\n")
+        cable.write(b"/ABB\\VERSION\r\n" + READOUT)
+        await notes.until(lambda: notes.of("m") == [VALUES])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "no readout"),
+        (b"/ISk\r\n", "not an identification"),
+        (b"/ABB\\V\r\n" + READOUT.replace(b"1234.", b"1235."), "wrong checksum"),
+        (b"/ABB\\V\r\n" + block(["0.0.0(1)"]), "no values in it"),
+    ],
+)
+async def test_what_goes_wrong_is_said(cable: Cable, answer: bytes, reason: str) -> None:
+    """Silence and nonsense leave the meter silent, with the reason in words, and it is asked again."""
+    notes = Notebook()
+    device = notes.device("m", meter(cable, timeout=WAIT if answer else 0.05))
+    async with running(device):
+        for _ in range(2):
+            await heard(cable, b"\r\n")
+            cable.write(answer)
+        async with asyncio.timeout(WAIT):
+            while not device.failures:
+                await asyncio.sleep(0)
+        assert reason in str(device.reason)
+    assert notes.readings == []
