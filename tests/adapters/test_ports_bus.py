@@ -60,7 +60,10 @@ class Wire:
             asyncio.get_running_loop().remove_reader(self.cable.master)
 
     def _readable(self) -> None:
-        self._rest += os.read(self.cable.master, 4096)
+        try:
+            self._rest += os.read(self.cable.master, 4096)
+        except OSError:  # nobody has the other end open, or what was there is gone with who had it
+            return
         *questions, self._rest = self._rest.split(b"\n")
         for question in questions:
             self.asked.append(question)

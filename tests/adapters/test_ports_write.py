@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ async def read_all(fd: int, size: int) -> bytes:
     loop, got, done = asyncio.get_running_loop(), bytearray(), asyncio.Event()
 
     def readable() -> None:
-        got.extend(os.read(fd, 4096))
+        with suppress(BlockingIOError):
+            got.extend(os.read(fd, 4096))
         if len(got) >= size:
             done.set()
 
