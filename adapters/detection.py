@@ -11,7 +11,7 @@ from adapters.ports.network import port_at
 from adapters.ports.port import Bytesize, Line, Parity, Port
 from adapters.ports.serial import SerialPort
 from adapters.serial_device import FramedDevice
-from gateway import Adapter, Value
+from gateway import Adapter, DeviceError, Value
 from gateway.tools import Guess, Heard
 
 # Speeds in the order in which they are likely; others come last, as they are.
@@ -25,6 +25,7 @@ SPECIFIC = 16
 LONGEST = 65_536
 """Bytes heard at one line that are looked at, at most."""
 _PER_LETTER = 1.4  # bits of evidence in a printable character, of which 95 of 256 bytes are one
+_USUAL = 16  # bits; two kinds of meters write the same, and differ in their speeds
 _TELEGRAM = 64  # bytes; one frame so long is as good as two short ones
 _SAMPLE = 48
 _PARITY = 0.8  # of all bytes must have it to be believed; half of them have it by chance
@@ -81,7 +82,10 @@ def views(stream: bytes, setting: Setting) -> Iterator[tuple[str, bytes]]:
 
 
 def guesses(heard: bytes, setting: Setting, kinds: Mapping[str, type[FramedDevice]], port: str) -> list[Guess]:
-    """Return which kinds read something in what was heard, the best guess first. Pure."""
+    """Return which kinds read something in what was heard, the best guess first.
+
+    Needs a running event loop, whose clock some decoders look at.
+    """
     found = [
         guess
         for line, stream in views(heard, setting)
@@ -93,8 +97,8 @@ def guesses(heard: bytes, setting: Setting, kinds: Mapping[str, type[FramedDevic
 
 
 def rank(guess: Guess) -> tuple[bool, int, float]:
-    """Order guesses: sure ones first, then by how much one frame proves, then by how much was read."""
-    return is_sure(guess), guess.proof, guess.evidence
+    """Order guesses: sure ones first, then by how much one frame and its line prove, then by how much was read."""
+    return is_sure(guess), guess.proof + _USUAL * guess.usual, guess.evidence
 
 
 def is_sure(guess: Guess) -> bool:
@@ -120,15 +124,16 @@ def _tried(
             values = decode(frame)
         except ValueError:
             continue
-        if values:
-            count, size, last = count + 1, size + len(frame), values
-            text = frame.isascii() and frame.decode().replace("\t", " ").isprintable()
-            evidence += kind.detectable + (_PER_LETTER * len(frame) if text else 0)
-    if count == 0:
+        # A decoder may keep to itself what is no news, such as the same tag once more.
+        count, size, last = count + 1, size + len(frame), values or last
+        text = frame.isascii() and frame.decode().replace("\t", " ").isprintable()
+        evidence += kind.detectable + (_PER_LETTER * len(frame) if text else 0)
+    if not last:
         return None
     if count == 1 and size < _TELEGRAM:
         evidence = min(evidence, ENOUGH / 2)
-    return Guess(name, keys, line, count, size / len(stream), kind.detectable, evidence, last)
+    usual = line in (line_of(kind), *kind.speaks_at)
+    return Guess(name, keys, line, count, size / len(stream), kind.detectable, evidence, last, usual)
 
 
 async def detect(
@@ -146,12 +151,13 @@ async def detect(
         async with asyncio.timeout(seconds) as limit, port_at(port, Line(dtr=None)) as opened:
             tunable = isinstance(opened, SerialPort)
             # A network serial server keeps the speed that it was set to, whatever that is.
-            for setting in cycle(settings(candidates.values()) if tunable else [Setting(9600)]):
+            possible = settings(candidates.values()) if tunable else [Setting(9600)]
+            for setting in cycle(tuple(possible)):
+                if setting not in possible:
+                    continue
+                if isinstance(opened, SerialPort) and not _tuned(opened, setting, possible):
+                    continue
                 progress(str(setting) if tunable else "the line as the server has set it")
-                if isinstance(opened, SerialPort):
-                    opened.retune(setting.baudrate, parity=setting.parity)
-                    if search.heard.tried:  # what came before the first line is as good as what comes after
-                        opened.discard()
                 if await search.listen(opened, setting):
                     break
     except TimeoutError:
@@ -159,6 +165,18 @@ async def detect(
             raise
     search.conclude()
     return search.heard
+
+
+def _tuned(port: SerialPort, setting: Setting, possible: list[Setting]) -> bool:
+    """Set the line; take what its driver cannot do off the list. Raises DeviceError when nothing is left of that."""
+    try:
+        port.retune(setting.baudrate, parity=setting.parity)
+    except DeviceError:
+        possible.remove(setting)
+        if not possible:
+            raise
+        return False
+    return True
 
 
 class _Search:
@@ -177,6 +195,8 @@ class _Search:
     async def listen(self, port: Port, setting: Setting) -> bool:
         """Listen at one line for as long as it is worth it; say whether there is a sure guess."""
         loop, pace = asyncio.get_running_loop(), self._pace
+        if self.heard.tried:  # what came before the first line was set is as good as what comes after
+            port.discard()
         self._stream.clear()
         self._setting = setting
         if str(setting) not in self.heard.tried:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -16,6 +17,8 @@ _LONGEST = 128
 
 class Scale(FramedDevice):
     """Reads the lines that a scale writes by itself, or when somebody presses its print key."""
+
+    detectable: ClassVar[int] = 3  # a bare number, which is a line of a scale as well, is plain text before that
 
     stable_only: bool = Field(default=False, description="Leave out what the scale says while it is not at rest.")
 

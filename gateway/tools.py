@@ -51,6 +51,7 @@ class Guess:
     proof: int  # bits of evidence in one frame of its kind
     evidence: float  # bits of evidence in all of them
     values: Mapping[str, Value]  # what the last one said
+    usual: bool = True  # at a line at which its kind is known to speak
 
 
 @dataclass(slots=True)

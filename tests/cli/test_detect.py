@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
@@ -22,7 +23,9 @@ from gateway.cli.app import app
 from gateway.cli.detect import block, report
 from gateway.tools import Guess, Heard
 from tests.adapters.cable import Cable
+from tests.adapters.frames import encoders
 from tests.adapters.speaker import Speaker
+from tests.adapters.test_cases import CASES, stream_of
 
 QUICK = Pace(silence=0.1, strange=0.15, promising=5.0, plain=0.2, look=0.05)
 WAIT = 30.0
@@ -32,6 +35,11 @@ KINDS: dict[str, type[FramedDevice]] = {
     for name in registry.names()
     if issubclass(kind := registry.adapter(name), FramedDevice) and kind.detectable
 }
+
+
+def of_case(name: str) -> bytes:
+    return stream_of(CASES / name)
+
 
 # What devices say: the adapter, the line, the frames, and the keys that are to be found beside the port.
 SPEAKERS: dict[str, tuple[str, str, list[bytes], dict[str, Any]]] = {
@@ -60,6 +68,32 @@ SPEAKERS: dict[str, tuple[str, str, list[bytes], dict[str, Any]]] = {
         {"baudrate": 2400, "format": "regex", "pattern": r"^\s*(?P<value>[-+]?[0-9.]+)\s*$"},
     ),
 }
+
+# Those with a wire format of their own. What is longer than a frame of a few bytes is what a golden case has.
+SPEAKERS |= {
+    "plantower-pms": ("plantower-pms", "9600 8N1", [encoders.pms(range(at, at + 13)) for at in range(10)], {}),
+    "plantower-pms 3003": ("plantower-pms", "9600 8N1", [encoders.pms(range(at, at + 9)) for at in range(10)], {}),
+    "nova-sds011": ("nova-sds011", "9600 8N1", [encoders.sds011(at, at + 7) for at in range(10)], {}),
+    "a02yyuw": ("a02yyuw", "9600 8N1", [encoders.distance(500 + 31 * at) for at in range(10)], {}),
+    # A real line would not let its 8E1 pass for 8N1, as a pseudo-terminal does.
+    "cse7766": ("cse7766", "4800 8N1", [encoders.EXAMPLES["cse7766"]], {"parity": "N"}),
+    "rdm6300": ("rdm6300", "9600 8N1", [encoders.tag(0x0123456789)], {}),
+    "dsmr 5": ("dsmr", "115200 8N1", [of_case("dsmr/v5-gas-by-the-hour")], {}),
+    "dsmr 2.2": ("dsmr", "9600 7E1", [of_case("dsmr/v2-2")], {"baudrate": 9600, "bytesize": 7, "parity": "E"}),
+    "iec62056-21": ("iec62056-21", "2400 7E1", [of_case("iec62056-21/mode-d")], {"baudrate": 2400, "mode": "D"}),
+    "nmea": ("nmea", "4800 8N1", [of_case("nmea/position")], {"baudrate": 4800}),
+    "scale": ("scale", "9600 8N1", [b"ST,GS,+  12.%03dkg\r\n" % number for number in range(20)], {}),
+    "sml": ("sml", "9600 8N1", [of_case("sml/one-meter")], {}),
+    "teleinfo": ("teleinfo", "1200 7E1", [of_case("teleinfo/historical")], {}),
+    "vedirect": ("vedirect", "19200 8N1", [of_case("vedirect/battery-monitor")], {}),
+}
+
+
+def judged(stream: bytes, kinds: dict[str, type[FramedDevice]]) -> list[Guess]:
+    async def judge() -> list[Guess]:
+        return guesses(stream, Setting(9600), kinds, "/dev/null")
+
+    return asyncio.run(judge())
 
 
 @pytest.fixture
@@ -105,7 +139,7 @@ async def test_silence_is_said(cable: Cable) -> None:
 @given(st.binary(max_size=2000))
 def test_no_bytes_make_it_fail(stream: bytes) -> None:
     """Whatever comes, each kind has an answer, and none of them is sure about noise."""
-    assert not any(map(is_sure, guesses(stream, Setting(9600), KINDS, "/dev/null")))
+    assert not any(map(is_sure, judged(stream, KINDS)))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -114,7 +148,7 @@ def test_each_kind_looks_at_a_flood_in_linear_time(name: str) -> None:
     kind = {name: KINDS[name]}
     for stream in (random.Random(1).randbytes(65_536), b"\x1b" * 65_536, b"/" * 65_536, b"1,2\n" * 16_384):
         began = time.process_time()
-        guesses(stream, Setting(9600), kind, "/dev/null")
+        judged(stream, kind)
         assert time.process_time() - began < 5.0
 
 
