@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
 from adapters.frames import struct_frame as shape
 from adapters.frames.framer import Framer
 from adapters.serial_device import FramedDevice
 from gateway import Value
 
-_Hex = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{2}( ?[0-9A-Fa-f]{2}){0,15}$")]
+_HEX = r"^[0-9A-Fa-f]{2}( ?[0-9A-Fa-f]{2}){0,15}$"
+
+
+def _hex(given: str) -> str:
+    if re.fullmatch(_HEX, given) is None:
+        raise ValueError('must be 1 to 16 bytes in hexadecimal, as "42 4d"')
+    return given
+
+
+_Hex = Annotated[str, AfterValidator(_hex), WithJsonSchema({"type": "string", "pattern": _HEX})]
 _Place = Annotated[int, Field(ge=-shape.LONGEST, lt=shape.LONGEST)]
 
 
@@ -61,11 +80,18 @@ class FrameField(_Part):
     offset: float = Field(default=0.0, description="This is added then.")
 
 
+def _kind_of_length(given: object) -> str:
+    """Say which of the two a length is meant to be, so that only its mistakes are told."""
+    return "table" if isinstance(given, dict | FrameLength) else "bytes"
+
+
 class SerialBinary(FramedDevice):
     """Reads the numbers in binary frames whose shape the config describes."""
 
     header: _Hex = Field(description="The bytes with which every frame begins, in hexadecimal: 1 to 16.")
-    length: int | FrameLength = Field(
+    length: Annotated[
+        Annotated[int, Tag("bytes")] | Annotated[FrameLength, Tag("table")], Discriminator(_kind_of_length)
+    ] = Field(
         description="The length of a whole frame in bytes, or a table that says where it stands.",
     )
     trailer: _Hex | None = Field(default=None, description="The bytes with which every frame ends.")

@@ -35,10 +35,10 @@ PMS = SerialBinary(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"header": ""}, "pattern"),
-        ({"header": "4"}, "pattern"),
-        ({"header": "42  4d"}, "pattern"),
-        ({"header": "zz"}, "pattern"),
+        ({"header": ""}, "hexadecimal"),
+        ({"header": "4"}, "hexadecimal"),
+        ({"header": "42  4d"}, "hexadecimal"),
+        ({"header": "zz"}, "hexadecimal"),
         ({"length": 1}, "header"),
         ({"length": 513}, "512"),
         ({"length": {"at": -1}}, "greater"),
@@ -54,7 +54,7 @@ PMS = SerialBinary(
         ({"checksum": {"kind": "md5"}}, "sum8"),
         ({"checksum": {"kind": "sum16", "at": -1}}, "not inside"),
         ({"checksum": {"kind": "sum8", "at": 8}}, "not inside"),
-        ({"trailer": "0"}, "pattern"),
+        ({"trailer": "0"}, "hexadecimal"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields: dict[str, Any], words: str) -> None:
