@@ -513,3 +513,26 @@ async def test_a_device_that_floods_breaks_or_hangs_does_not_hold_up_another() -
     assert max(map(len, gaps)) <= 2 * burst
     assert order.count("flood") >= 100 * burst / 2
     assert devices[1].failures > 10
+
+
+class Deaf(Adapter):
+    """Takes a cancellation for a failure of its device."""
+
+    async def run(self, device: Device) -> None:
+        device.online()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise DeviceError("interrupted") from None
+
+
+async def test_an_adapter_that_swallows_its_cancellation_is_stopped_all_the_same() -> None:
+    """A stop does not depend on how well an adapter, or a library in it, behaves."""
+    notes = Notebook()
+    device = notes.device("deaf", Deaf())
+    task = asyncio.create_task(device.run())
+    await notes.until(lambda: device.state == "online")
+    task.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait([task])
+    assert task.cancelled()

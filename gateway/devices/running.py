@@ -128,6 +128,8 @@ class RunningDevice:
             try:
                 delay = await self._attempt()
                 while delay is not None:
+                    if self._task is not None and self._task.cancelling():
+                        raise asyncio.CancelledError  # which the adapter, or a library of its, has swallowed
                     await self._pause(delay)
                     delay = await self._attempt()
             finally:
