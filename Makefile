@@ -13,8 +13,8 @@ demo: $(VENV)/.demo
 test: lint unit
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check gateway adapters tests bench
-	$(BIN)/ruff format --check gateway adapters tests bench
+	$(BIN)/ruff check gateway adapters tests bench examples
+	$(BIN)/ruff format --check gateway adapters tests bench examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
