@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from adapters.frames.edges import Edge
+from adapters.frames.edges import Edge, skipped
 from adapters.gpio_device import GpioDevice, Name
 from adapters.ports.gpio_line import GpioLine, Wanted
 from gateway import Device, Duration, Value
@@ -73,10 +73,10 @@ class Story:
 
     def skipped(self, edge: Edge) -> int:
         """Return how many edges are missing before this one."""
-        skipped, self._number = edge.number - self._number - 1, edge.number
-        if skipped:
+        missing, self._number = skipped(self._number, edge.number), edge.number
+        if missing:
             self._before = None
-        return skipped
+        return missing
 
     def tell(self, edge: Edge) -> dict[str, Value] | None:
         """Return the reading that an edge is; None, if it is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapters.frames.edges import Edge
+from adapters.frames.edges import skipped as skipped_between
 
 _SECOND = 1_000_000_000  # in nanoseconds, the unit of every time here
 
@@ -63,7 +64,7 @@ class Pulses:
     def feed(self, edges: Sequence[Edge]) -> None:
         """Count the pulses in these edges."""
         for edge in edges:
-            skipped = edge.number - self._number - 1
+            skipped = skipped_between(self._number, edge.number)
             self._number = edge.number
             if not self._glitch:
                 self._count(edge.time, 1 + skipped)

@@ -23,7 +23,12 @@ class Edge(NamedTuple):
     level: bool
     """The level after it: true is active."""
     number: int
-    """1 for the first edge since the line was requested; what is skipped, the kernel had no room for."""
+    """1 for the first edge since the line was requested, and 0 after 4,294,967,295: see `skipped`."""
+
+
+def skipped(before: int, number: int) -> int:
+    """Return how many edges the kernel had no room for between these two numbers, of which the first may be 0."""
+    return (number - before - 1) & 0xFFFFFFFF
 
 
 def decode(data: bytes) -> list[Edge]:

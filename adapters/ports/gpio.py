@@ -104,7 +104,7 @@ def find(gpiod: Any, wanted: Wanted, folder: str = _FOLDER) -> tuple[str, int]:
         raise DeviceError(f"there is no GPIO chip here ({folder}/gpiochip*)")
     found: list[tuple[str, int]] = []
     chips: list[str] = []
-    refused: OSError | None = None
+    forbidden: tuple[str, OSError] | None = None
     for path in paths:
         try:
             with gpiod.Chip(path) as chip:
@@ -114,7 +114,8 @@ def find(gpiod: Any, wanted: Wanted, folder: str = _FOLDER) -> tuple[str, int]:
                 if wanted.chip is None or wanted.chip in names or os.path.realpath(wanted.chip) == path:
                     found += [(path, offset) for offset in _offsets(chip, info.num_lines, wanted.line)]
         except OSError as error:
-            refused = refused or error
+            if error.errno == errno.EACCES and forbidden is None:
+                forbidden = path, error
             chips.append(f"{path} ({error.strerror})")
     if len(found) == 1:
         return found[0]
@@ -124,9 +125,8 @@ def find(gpiod: Any, wanted: Wanted, folder: str = _FOLDER) -> tuple[str, int]:
             f"more than one line is {_named(wanted.line)}{where}: on {_listed([path for path, _ in found])}; "
             "say which with chip = "
         )
-    if refused is not None and refused.errno == errno.EACCES:
-        path = next(path for path in paths if not os.access(path, os.R_OK | os.W_OK))
-        raise cannot_open(path, refused)
+    if forbidden is not None:
+        raise cannot_open(*forbidden)
     raise DeviceError(f"there is no line {_named(wanted.line)}{where}; there are {_listed(chips)}")
 
 

@@ -98,6 +98,15 @@ def test_pulses_that_the_kernel_had_no_room_for_are_counted(steps: list[int]) ->
     assert counter.missed == 0
 
 
+def test_the_numbers_of_the_kernel_begin_anew_after_32_bits() -> None:
+    """At 1 kHz that is after 50 days, and neither a total nor an input notices."""
+    counter, story = Pulses(0), Story(GpioInput(line="L"))
+    numbers = [2**32 - 2, 2**32 - 1, 0, 2]
+    assert [story.skipped(Edge(number, True, number)) for number in numbers] == [2**32 - 3, 0, 0, 1]
+    counter.feed([Edge(at, True, number) for at, number in enumerate(numbers)])
+    assert counter.total == 2**32 + 2
+
+
 def test_with_a_glitch_filter_what_is_missing_is_said() -> None:
     """Where an edge more or less matters, lost ones are neither guessed nor hidden."""
     counter = Pulses(0, glitch=MS)
