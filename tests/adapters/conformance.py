@@ -85,11 +85,18 @@ def sysfs(folder: Path) -> StandIn:
     return Files(path, "42\n", files={"value": {"path": str(path)}}, interval="20ms")
 
 
+def binary(folder: Path) -> StandIn:
+    """A PMS5003, as the description of a frame in a golden case has it."""
+    return SerialStandIn(folder, encoders.EXAMPLES["plantower"], **fields_of(CASES / "serial-binary" / "pms5003"))
+
+
 STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "gpio-counter": lambda folder: pulsing(interval="10ms"),
     "gpio-input": lambda folder: pulsing(),
     "gpio-output": lambda folder: pulsing(interval="10ms"),
+    "scale": lambda folder: SerialStandIn(folder, b"ST,GS,+  12.345kg\r\n"),
     "sensirion-sps30": sps30,
+    "serial-binary": binary,
     "modbus": modbus,
     "one-wire": one_wire,
     "simulator": lambda folder: NoDevice(interval="1ms"),
@@ -97,6 +104,9 @@ STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "system": lambda folder: NoDevice(interval="20ms"),
     "winsen-mhz19": mhz19,
 }
+
+# Nothing stands in for an I²C bus: of these, only what needs no device is checked.
+KEYS_ONLY = frozenset({"bh1750", "bme280", "sht"})
 
 
 def from_case(name: str) -> Callable[[Path], StandIn] | None:
@@ -111,4 +121,6 @@ def stand_in_of(name: str) -> Callable[[Path], StandIn] | None:
     """Return what makes the stand-in of an adapter in a folder; None if there is none."""
     if name in STAND_INS:
         return STAND_INS[name]
+    if name in KEYS_ONLY:
+        return lambda folder: NoDevice()
     return from_case(name) if issubclass(registry.adapter(name), FramedDevice) else None
