@@ -90,6 +90,21 @@ def binary(folder: Path) -> StandIn:
     return SerialStandIn(folder, encoders.EXAMPLES["plantower"], **fields_of(CASES / "serial-binary" / "pms5003"))
 
 
+class Growing(Files):
+    """A file to which something appends lines."""
+
+    def speak(self) -> None:
+        """Append a line."""
+        if self._path.exists():
+            with self._path.open("a") as file:
+                file.write('{"n": 1}\n')
+
+
+def tail(folder: Path) -> StandIn:
+    """A log."""
+    return Growing(folder / "log", "", path=str(folder / "log"), interval="10ms")
+
+
 STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "gpio-counter": lambda folder: pulsing(interval="10ms"),
     "gpio-input": lambda folder: pulsing(),
@@ -97,6 +112,8 @@ STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "scale": lambda folder: SerialStandIn(folder, b"ST,GS,+  12.345kg\r\n"),
     "sensirion-sps30": sps30,
     "serial-binary": binary,
+    "exec": lambda folder: NoDevice(command=["echo", '{"n": 1}'], interval="100ms"),
+    "file": tail,
     "modbus": modbus,
     "one-wire": one_wire,
     "simulator": lambda folder: NoDevice(interval="1ms"),
