@@ -108,18 +108,21 @@ async def _serve(config: Config, logger: Any, clock: Clock, forget: Sequence[str
             announcer.flush()
             await asyncio.gather(*(uplink.drained(GRACE) for uplink in uplinks))
             await outbox.flush()
-        account = {
-            uplink.name: {
-                "delivered": uplink.account.delivered,
-                "waiting": uplink.account.waiting,
-                "lost": uplink.account.lost,
-            }
-            for uplink in uplinks
-        }
-        logger.info("sensor-gateway has stopped in order", taken_in=outbox.taken_in, **account)
+        logger.info("sensor-gateway has stopped in order", taken_in=outbox.taken_in, **_accounts(uplinks))
         notifier.send(STATUS="stopped in order", X_FIGURES=watch.figures())
     finally:
         notifier.close()
+
+
+def _accounts(uplinks: Sequence[Uplink]) -> dict[str, dict[str, int]]:
+    return {
+        uplink.name: {
+            "delivered": uplink.account.delivered,
+            "waiting": uplink.account.waiting,
+            "lost": uplink.account.lost,
+        }
+        for uplink in uplinks
+    }
 
 
 async def _forget(outbox: Outbox, names: Sequence[str], logger: Any) -> None:

@@ -12,8 +12,8 @@ class Obedient(Adapter):
     """Does with each command what its value says."""
 
     def can_set(self, metric: str) -> bool:
-        """Say yes."""
-        return True
+        """Say yes to all but the gauge."""
+        return metric != "gauge"
 
     async def run(self, device: Device) -> None:
         """Serve commands."""

@@ -33,7 +33,7 @@ class Desk:
         self.link = True
         self.now: float | None = NOW
         self.commands = Commands("base/gw", self.say, lambda: (self.now, STARTED), logger=self, clock=lambda: 0.0)
-        known = metrics or {"valve": Metric(settable=True), "knob": Metric()}
+        known = metrics or {"valve": Metric(settable=True), "knob": Metric(), "gauge": Metric(settable=True)}
         self.commands.serve({"d": Target(self.device, known)}, {"ping": lambda says: {"pong": says.get("n")}})
 
     def say(self, uplink: str, publication: Publication) -> bool:
@@ -163,6 +163,16 @@ async def test_a_renamed_metric_is_set_by_its_published_name() -> None:
         desk.send(b"4", "base/gw/d/opening/set")
         (result,) = await desk.results(1)
     assert (result["metric"], result["value"], result["read_back"]) == ("opening", 4, 4)
+
+
+async def test_only_what_config_and_device_allow_is_set(desk: Desk) -> None:
+    """Either alone is not enough, and what nobody has heard of is neither."""
+    for metric in ("knob", "gauge", "none"):
+        desk.send(b"5", f"base/gw/d/{metric}/set")
+    results = await desk.results(3)
+    assert [one["result"] for one in results] == ["refused"] * 3
+    assert "settable = true" in results[0]["reason"]
+    assert "no such metric that can be set" in results[1]["reason"]
 
 
 async def test_an_uplink_commands_only_the_devices_that_it_carries(desk: Desk) -> None:

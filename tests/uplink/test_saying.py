@@ -46,6 +46,14 @@ async def test_each_saying_goes_once_before_readings(tmp_path: Path) -> None:
         assert answers(broker) == [1, 2]
 
 
+async def test_an_older_broker_gets_them_without_properties(tmp_path: Path) -> None:
+    """MQTT 3.1.1 has none, and that is no reason to say nothing."""
+    async with ScriptedBroker() as broker, rig(tmp_path, endpoint(broker, protocol="3.1.1")) as it:
+        await it.until(lambda: it.uplink.broker is not None)
+        assert it.uplink.say(Publication("answers", b"1", properties={"correlation_data": b"x"}))
+        await broker.until(lambda: answers(broker) == [1])
+
+
 async def test_sayings_are_bounded_and_leave_room_for_readings(tmp_path: Path) -> None:
     """While a broker acknowledges nothing, a quarter of the window is theirs, and so many wait; readings go on."""
     async with ScriptedBroker() as broker, rig(tmp_path, endpoint(broker, window=20, ack_timeout=30)) as it:
