@@ -95,6 +95,28 @@ async def test_it_listens_on_every_link(tmp_path: Path) -> None:
             await arriving(it, two, ear, b"at two")
 
 
+async def test_it_asks_also_where_a_session_was_kept(tmp_path: Path) -> None:
+    """What is to be heard may be new in the config since the broker last saw this client."""
+    async with ScriptedBroker() as broker:
+        broker.keep_sessions = True
+        await visit(tmp_path, broker, [])
+        assert not broker.subscribes
+        await visit(tmp_path, broker, [Subscription(FILTER, 1)])
+        assert len(broker.subscribes) == 1
+
+
+async def visit(folder: Path, broker: ScriptedBroker, subscriptions: list[Subscription]) -> None:
+    """Be linked once, on a session that the broker keeps."""
+    async with Outbox(folder / "o.db", ["cloud"], commit_interval=0.0) as outbox:
+        uplink = Uplink("cloud", [endpoint(broker)], Publications(), outbox.follow("cloud"), persistent=True)
+        uplink.listen(subscriptions)
+        async with uplink:
+            await Rig(outbox, uplink).until(lambda: uplink.broker is not None)
+            assert uplink.link is not None
+            assert uplink.link.connection.session_present == bool(subscriptions)
+            await broker.until(lambda: len(broker.subscribes) == len(subscriptions))
+
+
 async def arriving(it: Rig, broker: ScriptedBroker, ear: Ear, payload: bytes) -> None:
     """Publish until it is heard: the subscription may still be on its way."""
 
