@@ -224,8 +224,8 @@ EVERY = {**FORMATS, **BARE}
 EXAMPLES: dict[str, bytes] = {
     "dsmr": p1(["1-3:0.2.8(50)", "0-0:1.0.0(230115133000W)", "1-0:1.8.1(000123.456*kWh)"]),
     "sml": sml_file(sml_content([(b"\x01\x00\x01\x08\x00\xff", 30, -1, 0x1B1B1B1B)])),
-    "teleinfo": tic([("DATE", "H230115133000", ""), ("EAST", "001234567"), ("NTARF", "02")]),
-    "teleinfo-historical": tic([("BASE", "001234567"), ("PAPP", "00750")], " "),
+    "teleinfo": tic([("DATE", "H230115133000", ""), ("EAST", "001234567"), ("LTARF", "HP BLEU")]),
+    "teleinfo-historical": tic([("BASE", "001234567"), ("PTEC", "TH..")], " "),
     "nmea": sentence("GPHDT,274.07,T"),
     "vedirect": victron([("V", "12800"), ("I", "-228"), ("LOAD", "ON")]),
     "iec62056-21-block": block(["1.8.0(001234.567*kWh)"]),

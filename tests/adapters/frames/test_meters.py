@@ -177,6 +177,16 @@ def test_a_checksum_may_be_a_colon() -> None:
     assert [vedirect.decode(frame) for frame in framer.feed(wire + wire)] == [{"voltage": voltage / 1000}] * 2
 
 
+def test_a_block_that_lost_bytes_to_no_hex_line_is_refused() -> None:
+    """One wrong bit makes a 2 a colon; what seems to be a HEX line then may weigh nothing in the sum."""
+    wire = victron([("V", "20077"), ("I", "5")])
+    torn = wire.replace(b"20077", b":0077")
+    framer = vedirect.VeDirectFramer()
+    assert (sum(wire) - sum(b"20077")) % 256 == 0
+    assert [vedirect.decode(frame) for frame in framer.feed(torn + wire)] == [{"voltage": 20.077, "current": 0.005}]
+    assert framer.thrown == {"wrong checksum": 1}
+
+
 @given(st.data())
 def test_hex_lines_may_come_anywhere(data: st.DataObject) -> None:
     """The HEX protocol interrupts a block at any byte, and is not a part of it."""
