@@ -75,7 +75,7 @@ class Modbus(Adapter):
         while waiting:
             request = waiting.pop(0)
             try:
-                answer = await bus.read(self.unit, request.table, request.address, request.count, self.timeout)
+                answer = await bus.read(self.unit, request.table, request.address, request.length, self.timeout)
             except Refused as error:
                 parts = requests.parts(request)
                 if error.code != ILLEGAL_ADDRESS or len(parts) == 1:

@@ -89,7 +89,7 @@ class Request(NamedTuple):
 
     table: str
     address: int
-    count: int
+    length: int
     names: tuple[str, ...]
 
 
@@ -102,8 +102,8 @@ class Plan:
 
     def decode(self, request: Request, answer: Sequence[int]) -> dict[str, Value]:
         """Return the metrics that are in the answer to a request, which must have all that was asked for."""
-        if len(answer) < request.count:
-            raise ValueError(f"an answer of {len(answer)} instead of {request.count}")
+        if len(answer) < request.length:
+            raise ValueError(f"an answer of {len(answer)} instead of {request.length}")
         found = {}
         for name in request.names:
             register = self.registers[name]
@@ -128,8 +128,8 @@ def plan(registers: Mapping[str, Register], *, max_gap: int) -> Plan:
         start, end = register.address, register.address + register.count
         if requests:
             last = requests[-1]
-            reach = max(end, last.address + last.count) - last.address
-            near = start - (last.address + last.count) <= max_gap
+            reach = max(end, last.address + last.length) - last.address
+            near = start - (last.address + last.length) <= max_gap
             if last.table == register.table and near and reach <= LONGEST[register.table]:
                 requests[-1] = Request(last.table, last.address, reach, (*last.names, name))
                 continue

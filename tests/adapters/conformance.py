@@ -6,6 +6,7 @@ A device that speaks by itself on a serial port needs nothing here: it says what
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gateway import registry
 from gateway.testing import NoDevice, SerialStandIn, StandIn
 from tests.adapters.frames import encoders
 from tests.adapters.test_cases import CASES, fields_of, stream_of
+from tests.ports import free_port
 
 
 def mhz19(folder: Path) -> StandIn:
@@ -54,8 +56,8 @@ class Files:
 
     can_be_lost = True
 
-    def __init__(self, path: Path, text: str, **keys: Any) -> None:
-        self._path = path
+    def __init__(self, where: Path, text: str, **keys: Any) -> None:
+        self._path = where
         self._text = text
         self.keys = keys
 
@@ -105,6 +107,28 @@ def tail(folder: Path) -> StandIn:
     return Growing(folder / "log", "", path=str(folder / "log"), interval="10ms")
 
 
+class Sender:
+    """A device that sends datagrams to this machine."""
+
+    can_be_lost = False
+
+    def __init__(self) -> None:
+        port = free_port()
+        self._to = ("127.0.0.1", port)
+        self.keys = {"listen": f"127.0.0.1:{port}"}
+
+    def plug(self) -> None:
+        """Do nothing."""
+
+    def speak(self) -> None:
+        """Send one."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b'{"n": 1}', self._to)
+
+    def lose(self) -> None:
+        """Do nothing: nobody notices."""
+
+
 STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "gpio-counter": lambda folder: pulsing(interval="10ms"),
     "gpio-input": lambda folder: pulsing(),
@@ -118,6 +142,7 @@ STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "one-wire": one_wire,
     "simulator": lambda folder: NoDevice(interval="1ms"),
     "sysfs": sysfs,
+    "udp": lambda folder: Sender(),
     "system": lambda folder: NoDevice(interval="20ms"),
     "winsen-mhz19": mhz19,
 }

@@ -291,21 +291,21 @@ def test_a_plan_asks_for_everything_once_and_for_no_more_than_it_may(
     found = plan(registers, max_gap=gap)
     assert sorted(name for request in found.requests for name in request.names) == sorted(registers)
     for request in found.requests:
-        assert request.count <= LONGEST[request.table]
+        assert request.length <= LONGEST[request.table]
         covered = set()
         for name in request.names:
             register = registers[name]
             assert register.table == request.table
             span = set(range(register.address, register.address + register.count))
-            assert span <= set(range(request.address, request.address + request.count))
+            assert span <= set(range(request.address, request.address + request.length))
             covered |= span
-        missing = sorted(set(range(request.address, request.address + request.count)) - covered)
+        missing = sorted(set(range(request.address, request.address + request.length)) - covered)
         longest = run = 0
         for at, address in enumerate(missing):
             run = run + 1 if at and address == missing[at - 1] + 1 else 1
             longest = max(longest, run)
         assert longest <= gap
-        assert set(found.decode(request, [1] * request.count)) == set(request.names)
+        assert set(found.decode(request, [1] * request.length)) == set(request.names)
 
 
 @pytest.mark.parametrize(
