@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import Literal
 
@@ -51,7 +52,8 @@ class GpioInput(GpioDevice):
                 for _ in range(story.skipped(edge)):
                     device.skip("an edge that came faster than it could be read")
                 if (values := story.tell(edge)) is not None:
-                    waiting = device.take_in(values) or waiting
+                    age = (time.monotonic_ns() - edge.time) / _SECOND
+                    waiting = device.take_in(values, age=max(age, 0.0)) or waiting
             return waiting
 
         loop = asyncio.get_running_loop()

@@ -89,15 +89,16 @@ class Device(Protocol):
         """
         ...
 
-    async def emit(self, values: Values, time: float | None = None) -> None:
+    async def emit(self, values: Values, time: float | None = None, *, age: float = 0.0) -> None:
         """Take a reading in: it will arrive, or the ledger will say why not.
 
-        `time` is the device's own UTC time in seconds, if it has one. Waits when the gateway is behind, which slows
-        the device down. Numbers that are not finite are left out and counted.
+        `time` is the device's own UTC time in seconds, if it has one. `age` is how many seconds ago it was measured, by
+        this machine's clocks that never jump, such as by a time stamp of the kernel; an hour at most. Waits when the
+        gateway is behind, which slows the device down. Numbers that are not finite are left out and counted.
         """
         ...
 
-    def take_in(self, values: Values, time: float | None = None) -> Awaitable[None] | None:
+    def take_in(self, values: Values, time: float | None = None, *, age: float = 0.0) -> Awaitable[None] | None:
         """Do the same as `emit` where nothing can be awaited, such as in a callback of the loop.
 
         Returns None, or, when the gateway is behind, something to wait for before the next reading.

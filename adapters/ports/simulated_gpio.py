@@ -74,6 +74,7 @@ class SimulatedInput:
         self._inverted = wanted.active_low
         self._waves = waves
         self._number = 0
+        self._newest = b""  # that there was no room for
         idle = wanted.bias == "pull-up"  # the physical level of a line that nothing drives
         self._steady = Steady(idle != self._inverted, round(wanted.debounce * _SECOND))
         self._start = time.monotonic_ns()
@@ -113,10 +114,13 @@ class SimulatedInput:
             poll.register(self._wire, select.POLLIN)
         while True:
             self._happen(time.monotonic_ns())
+            poll.register(self._records, select.POLLOUT if self._newest else 0)
             ready = poll.poll(self._pause(time.monotonic_ns()))
             if any(descriptor == self._stopped for descriptor, _ in ready):
                 return
-            if ready and self._wire is not None:
+            if self._newest:
+                self._tell()
+            if any(descriptor == self._wire for descriptor, _ in ready) and self._wire is not None:
                 now = time.monotonic_ns()
                 for character in os.read(self._wire, _LOOKS):
                     if character in b"01":
@@ -143,9 +147,14 @@ class SimulatedInput:
         if since is None or not (self._steady.level or self._falling_too):
             return
         self._number += 1
-        # A full pipe: nobody reads, and the numbers tell that some are missing, as the kernel's do.
+        self._newest = edges.encode(Edge(since, self._steady.level, self._number))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Have the newest edge read; what comes while nobody reads is lost but for the newest, as in the kernel."""
         with suppress(BlockingIOError):
-            os.write(self._records, edges.encode(Edge(since, self._steady.level, self._number)))
+            os.write(self._records, self._newest)
+            self._newest = b""
 
 
 class SimulatedOutput:

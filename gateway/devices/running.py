@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
@@ -21,11 +21,22 @@ from gateway.devices.metrics import Last, free, is_plain, plan, shape
 from gateway.devices.orders import TIMEOUT, Order, Orders
 from gateway.reading import Value, Values
 
-# Stream, values, the device's own time; answers None, or something to wait for because the gateway is behind.
-Put: TypeAlias = Callable[[str, dict[str, Value], float | None], Awaitable[None] | None]
+
+class Put(Protocol):
+    """Take a reading of a stream in, with the device's own time and, where it is not 0, its age in seconds.
+
+    Answers None, or something to wait for because the gateway is behind.
+    """
+
+    def __call__(
+        self, stream: str, values: dict[str, Value], time: float | None, age: float = ..., /
+    ) -> Awaitable[None] | None: ...
+
+
 # Absent -> opening -> online -> silent, if it says nothing; failed: by a bug; finished: nothing more to say.
 State: TypeAlias = Literal["absent", "opening", "online", "silent", "failed", "finished"]
 
+OLDEST = 3600.0  # seconds: no reading that is taken in is older
 PATIENCE = 10.0  # seconds that a device must last to be believed without a reading, or a new reason to be worth a line
 
 _REASONS = 64  # different reasons counted for one device; the rest is "other reasons"
@@ -212,9 +223,9 @@ class RunningDevice:
         else:
             self._arrive()
 
-    async def emit(self, values: Values, time: float | None = None) -> None:
+    async def emit(self, values: Values, time: float | None = None, *, age: float = 0.0) -> None:
         """Take a reading in. See `gateway.Device.emit`."""
-        waiting = self.take_in(values, time)
+        waiting = self.take_in(values, time, age=age)
         if waiting is not None:
             self._unbroken = 0
             await waiting
@@ -224,7 +235,7 @@ class RunningDevice:
             self._unbroken = 0
             await asyncio.sleep(0)  # a flooding device lets the others have their turn
 
-    def take_in(self, values: Values, time: float | None = None) -> Awaitable[None] | None:
+    def take_in(self, values: Values, time: float | None = None, *, age: float = 0.0) -> Awaitable[None] | None:
         """Take a reading in. See `gateway.Device.take_in`."""
         # A copy even of what is plain: what is taken in belongs to the gateway.
         plain = not self._plan.computed and is_plain(values, self._names)
@@ -237,6 +248,10 @@ class RunningDevice:
             self.skip("device time that is not finite")
             time = None
         self.taken_in += 1
+        if age:
+            if 0 < age <= OLDEST:
+                return self._put(self.name, taken, time, age)
+            self.skip("an age that cannot be right")
         return self._put(self.name, taken, time)
 
     def skip(self, reason: str, sample: bytes = b"") -> None:

@@ -195,14 +195,18 @@ class Outbox:
         committer.take_note(room)
         return committer
 
-    def put(self, stream: str, values: dict[str, Value], time: float | None = None) -> Awaitable[None] | None:
+    def put(
+        self, stream: str, values: dict[str, Value], time: float | None = None, age: float = 0.0
+    ) -> Awaitable[None] | None:
         """Take a reading in; `time` is the device's own, in UTC seconds. Raises OutboxFull if `when_full` says so.
+
+        `age` is how many seconds ago it was measured.
 
         Returns None, or something to wait for when this stream has too much in memory.
         """
         now = self._boot()
         fits = not self._bounds.tight or self._bounds.admit(A_READING, high=stream in self._high)
-        one = self._log.put(stream, values, now, time)
+        one = self._log.put(stream, values, now - age, time)
         if not fits:
             self._bounds.refuse(one)
         if not self._waking:

@@ -171,7 +171,7 @@ class Run:
             backoff=Backoff(0.001, 0.01),
         )
 
-    def _put(self, _: str, __: dict[str, Value], ___: float | None) -> None:
+    def _put(self, _: str, __: dict[str, Value], ___: float | None, ____: float = 0.0) -> None:
         self.readings += 1
 
     def cancel(self) -> None:

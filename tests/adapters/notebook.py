@@ -20,11 +20,13 @@ class Notebook:
 
     def __init__(self) -> None:
         self.readings: list[tuple[str, dict[str, Value], float | None]] = []
+        self.ages: list[float] = []  # of the readings, in seconds
         self.states: list[tuple[str, bool]] = []
         self._changed = asyncio.Event()
 
-    def put(self, stream: str, values: dict[str, Value], time: float | None) -> None:
+    def put(self, stream: str, values: dict[str, Value], time: float | None, age: float = 0.0) -> None:
         self.readings.append((stream, values, time))
+        self.ages.append(age)
         self._changed.set()
 
     def state(self, name: str, online: bool) -> None:

@@ -51,6 +51,18 @@ async def test_an_input_emits_its_state_and_each_change(wire: Wire) -> None:
     assert notes.states == [("door", True), ("door", False)]
 
 
+async def test_a_change_has_the_time_at_which_the_kernel_saw_it(wire: Wire) -> None:
+    """A loop that was busy with something else takes nothing from the time of an edge."""
+    notes = Notebook()
+    async with running(notes.device("door", simulated(GpioInput, simulated={"wire": wire.path}))):
+        await notes.until(lambda: len(notes.readings) == 1)
+        wire.put("1")
+        time.sleep(0.2)  # the loop is held up
+        await notes.until(lambda: len(notes.readings) == 2)
+    assert notes.ages[0] == 0.0
+    assert 0.1 < notes.ages[1] < WAIT
+
+
 async def test_an_input_may_be_active_low_with_a_pull_up(wire: Wire) -> None:
     """A switch to ground with a pull-up is inactive while it is open."""
     notes = Notebook()

@@ -76,6 +76,21 @@ async def test_what_is_taken_in_before_the_clock_is_set_goes_out_with_the_right_
         assert [one["seq"] for one in told] == [*range(1, 251)] * 2
 
 
+async def test_a_reading_that_is_taken_in_late_has_the_time_at_which_it_was_measured(tmp_path: Path) -> None:
+    """Its age is taken off on the clock that never jumps, so that a clock that is set later corrects it as well."""
+    path, told = tmp_path / "o.db", []
+    machine = Machine(shows=0.0, evidence=AWAITED)
+    async with outbox_of(machine, path) as outbox:
+        for age in (0.0, 3.0, 0.25):
+            machine.now += 10.0
+            outbox.put("boiler", {"truth": machine.now - age}, None, age)
+    async with outbox_of(machine, path) as outbox:  # now they come from the card
+        machine.set()
+        look(outbox)
+        told = sent(outbox.follow("cloud"), await take_all(outbox.follow("cloud"), 3))
+    assert [is_exact(one) for one in told] == [True] * 3
+
+
 async def test_the_hold_ends_by_itself_and_calls_the_uplinks(tmp_path: Path) -> None:
     """Nobody has to ask: after `hold_unsynced` at most, uplinks are told that there is something to take."""
     machine = Machine(shows=0.0)

@@ -68,7 +68,9 @@ def dates(config: str, levers: str, cards: bool) -> int:
     def begin(original: Callable[..., Any], device: RunningDevice, *rest: Any, **named: Any) -> None:
         put(device, *rest, **named)
         inner = device._put
-        device._put = lambda name, values, given: inner(name, values, time.time() - 2.0 if given is None else given)
+        device._put = lambda name, values, given, *age: inner(
+            name, values, time.time() - 2.0 if given is None else given, *age
+        )
 
     _patch(RunningDevice, "__init__", begin)
     return main(config, levers, cards)
