@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import gateway
+from gateway import registry
 
 ROOT = Path(gateway.__file__).parents[1]
 CASES = Path(__file__).parent / "cases"
@@ -58,6 +59,10 @@ def command(*arguments: str | Path, cwd: Path = ROOT, guarded: bool = False) -> 
     )
 
 
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stderr.replace(", ".join(registry.names()), "...")  # whatever is installed here
+
+
 def test_check_says_what_a_good_config_means(tmp_path: Path) -> None:
     """A good config is summed up in a few lines, with neither hardware, network nor a file touched."""
     (tmp_path / "gateway.toml").write_text(GOOD)
@@ -79,7 +84,7 @@ def test_check_prints_every_error_and_exits_78() -> None:
     """A wrong config ends with all its errors on stderr, as an editor can jump to them."""
     case = CASES / "gateway-and-uplinks-and-devices"
     done = command("check", "-c", case.with_suffix(".toml").name, cwd=CASES, guarded=True)
-    assert (done.returncode, done.stdout, done.stderr) == (78, "", case.with_suffix(".txt").read_text())
+    assert (done.returncode, done.stdout, _said(done)) == (78, "", case.with_suffix(".txt").read_text())
 
 
 @pytest.mark.parametrize("word", ["run", "check"])
@@ -94,7 +99,7 @@ def test_run_prints_what_check_prints() -> None:
     """The service refuses a config in the same words, with the same status."""
     name = "gateway-and-uplinks-and-devices"
     done = command("run", "-c", f"{name}.toml", cwd=CASES)
-    assert (done.returncode, done.stderr) == (78, (CASES / f"{name}.txt").read_text())
+    assert (done.returncode, _said(done)) == (78, (CASES / f"{name}.txt").read_text())
 
 
 def test_run_reads_its_config_without_typer_and_rich() -> None:
