@@ -84,3 +84,14 @@ class Tap(Protocol):
     def __call__(self, look: Callable[[bytes], None]) -> AbstractContextManager[None]:
         """Have `look` called with each chunk of bytes that comes in at ports opened within."""
         ...
+
+
+class Listen(Protocol):
+    """The tool `listen`."""
+
+    async def __call__(self, port: str, line: str) -> None:
+        """Have `port` open, set as `line` says ("9600 8N1"), until it is unplugged; who looks on sees what comes.
+
+        Raises DeviceError when it cannot be opened, or is unplugged, and ValueError for a wrong line.
+        """
+        ...

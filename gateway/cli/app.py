@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from gateway.cli.capture import capture, replay
 from gateway.cli.detect import detect
 from gateway.cli.outbox import app as outbox
 from gateway.cli.ports import ports
@@ -105,6 +106,8 @@ def demo() -> None:
 app.command()(ports)
 app.command()(detect)
 app.command()(read)
+app.command()(capture)
+app.command()(replay)
 app.command()(verify)
 app.command()(selftest)
 app.add_typer(outbox, name="outbox")

@@ -105,15 +105,15 @@ def _found(guess: Guess) -> str:
 def block(guess: Guess, port: str) -> str:
     """Return the lines for the config."""
     keys = {"adapter": guess.adapter, "port": port, **guess.keys}
-    return "\n".join([f"[devices.{guess.adapter}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())])
+    return "\n".join([f"[devices.{guess.adapter}]", *(f"{key} = {toml(value)}" for key, value in keys.items())])
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
     """Spell a value as TOML does, which is as JSON does for what a guess may hold; a pattern is easier to read raw."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + " }"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
+        return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, str) and re.search(r"\\", value) and "'" not in value and value.isprintable():
         return f"'{value}'"
     return json.dumps(value, ensure_ascii=False)

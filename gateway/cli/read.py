@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.run import DEFAULT_CONFIG, EX_CONFIG
+from gateway.cli.until import until_stopped
 
 if TYPE_CHECKING:
     from gateway.adapter import Metric
@@ -47,13 +47,13 @@ def read(
         seconds = None if duration is None else parse_duration(duration)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--for") from None
-    chosen = _chosen(config, device)
+    table = chosen(config, device)
     logs.configure(style="console")
-    shown = asyncio.run(Session(chosen, once=once, raw=raw, as_json=as_json).run(seconds))
+    shown = asyncio.run(Session(table, once=once, raw=raw, as_json=as_json).run(seconds))
     raise typer.Exit(0 if shown else EX_NOTHING)
 
 
-def _chosen(config: Path, name: str) -> Device:
+def chosen(config: Path, name: str) -> Device:
     """Return the device; end the command with what is wrong if that cannot be."""
     from gateway.config import ConfigError, load_devices
     from gateway.config.problems import did_you_mean
@@ -76,6 +76,7 @@ class Session:
 
     def __init__(self, device: Device, *, once: bool = False, raw: bool = False, as_json: bool = False) -> None:
         self.shown = 0
+        self.skipped: dict[str, int] = {}  # how often input was thrown away, for each reason, in the end
         self._device = device
         self._once = once
         self._raw = raw
@@ -88,9 +89,6 @@ class Session:
 
         from gateway.devices import RunningDevice
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.set)
         running = RunningDevice(
             self._device.name,
             self._device.adapter,
@@ -100,21 +98,8 @@ class Session:
             log=structlog.get_logger(),
             computed=self._device.computed,
         )
-        with self._tapped():
-            task = asyncio.create_task(running.run())
-        task.add_done_callback(lambda _: self._stop.set())
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-        if not task.cancelled():
-            task.result()  # a bug of ours, if it raises
+        await until_stopped(running.run(), self._stop, seconds, self._tapped())
+        self.skipped = running.skipped
         return self.shown
 
     def _tapped(self) -> AbstractContextManager[None]:
@@ -123,12 +108,20 @@ class Session:
         if not self._raw:
             return nullcontext()
         tap: Callable[..., AbstractContextManager[None]] = registry.tool("tap")
-        return tap(lambda chunk: self._print(as_hex(chunk)))
+        return tap(self.look)
 
-    def _put(self, _: str, values: dict[str, Value], moment: float | None) -> None:
+    def stop(self) -> None:
+        """Have it end in order."""
+        self._stop.set()
+
+    def look(self, chunk: bytes) -> None:
+        """Show what came in."""
+        self._print(as_hex(chunk))
+
+    def _put(self, _: str, values: dict[str, Value], moment: float | None, age: float = 0.0) -> None:
         if self._stop.is_set():
             return
-        at = time.time() if moment is None else moment
+        at = time.time() - age if moment is None else moment
         self.shown += 1
         self._print(as_json(values, at) if self._as_json else as_text(values, at, self._device.metrics))
         if self._once:
