@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from adapters.frames import iec62056_21 as iec
 from adapters.frames.framer import Framer
@@ -19,6 +20,7 @@ from adapters.serial_device import FramedDevice
 from gateway import Device, Duration, Silent, Value
 
 _BITS = 10  # of a sign: start, 7 bits, parity, stop
+_ADDRESS = r"^[0-9A-Za-z ]{0,32}$"
 _REST = 0.02  # seconds for the last bits of a question to leave the adapter
 
 
@@ -41,7 +43,9 @@ class Iec6205621(FramedDevice):
         default=60.0, gt=0, description="The longest that a readout may take; at 300 bit/s it is 33 ms for each sign."
     )
     address: str = Field(
-        default="", pattern=r"^[0-9A-Za-z ]{0,32}$", description="The meter's address, for several on one line."
+        default="",
+        json_schema_extra={"pattern": _ADDRESS},
+        description="The meter's address, for several on one line.",
     )
     faster: bool = Field(
         default=True, description="Go over to the speed that the meter offers; false stays at the first one."
@@ -51,6 +55,13 @@ class Iec6205621(FramedDevice):
     def readable_with(cls, heard: bytes) -> Iterable[dict[str, Any]]:
         """Return the mode of meters that send by themselves: another one is not heard. See `FramedDevice`."""
         return [{"mode": "D"}]
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, given: str) -> str:
+        if not re.fullmatch(_ADDRESS, given):
+            raise ValueError("must be up to 32 letters, digits and spaces")
+        return given
 
     def framer(self) -> Framer:
         """Return what cuts the telegrams that a meter sends by itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -36,13 +37,20 @@ class TextLines(Adapter):
         default=None, description="A line ends with a checksum of this kind, in hex behind a mark, as in t=21.5*4C."
     )
     checksum_mark: str = Field(
-        default="*", pattern=r"^[!-/:-@\[-`{-~]$", description="Between a line and its checksum."
+        default="*", json_schema_extra={"pattern": suffix.MARK}, description="Between a line and its checksum."
     )
     encoding: str = Field(default="utf-8", description="How the device spells characters, such as utf-8 or latin-1.")
     max_line: Size = Field(default=4096, ge=16, le=1_048_576, description="A longer line is thrown away and counted.")
     skip_first: bool = Field(
         default=False, description="Throw away the first line after opening, which may be the second half of one."
     )
+
+    @field_validator("checksum_mark")
+    @classmethod
+    def _checksum_mark(cls, given: str) -> str:
+        if not re.fullmatch(suffix.MARK, given):
+            raise ValueError('must be one sign that is no letter, digit or space, such as "*"')
+        return given
 
     @field_validator("encoding")
     @classmethod

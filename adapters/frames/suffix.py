@@ -11,6 +11,9 @@ from gateway import Value
 
 Kind: TypeAlias = Literal["xor", "sum", "crc8-maxim", "crc16-arc", "crc16-modbus", "crc16-x25"]
 
+MARK: Final = r"^[!-/:-@\[-`{-~]$"
+"""What a mark looks like: one sign of ASCII that is no letter, digit or space."""
+
 _KINDS: Final[dict[Kind, tuple[Callable[[bytes], int], int]]] = {
     "xor": (checksums.xor8, 2),
     "sum": (checksums.sum8, 2),
