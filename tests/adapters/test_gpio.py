@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -278,3 +280,48 @@ def test_a_simulated_input_refuses_to_be_driven() -> None:
     with pytest.raises(PermissionError):
         request.set(True)
     request.release()
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from adapters.gpio_counter import GpioCounter
+from tests.adapters.notebook import Notebook, running
+
+async def main():
+    notes = Notebook()
+
+    def put(stream, values, *rest):
+        print("total", values["total"], flush=True)
+
+    adapter = GpioCounter(line="L", backend="simulated", interval="10ms", simulated={"frequency": 1000})
+    async with running(notes.device("meter", adapter, memory=Path(sys.argv[1]), put=put)):
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.system
+def test_a_killed_counter_never_goes_back_behind_what_it_reported(tmp_path: Path) -> None:
+    """SIGKILL at 1 kHz, again and again: the next run begins at what was reported, or a reading later."""
+    reported = 0
+    for kill in range(4):
+        with subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path / "memory" / "meter.json")],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).resolve().parents[2],
+            text=True,
+        ) as child:
+            assert child.stdout is not None
+            lines = (int(line.split()[1]) for line in child.stdout if line.startswith("total"))
+            try:
+                totals = [next(lines) for _ in range(10 + kill)]
+            finally:
+                child.kill()
+                child.wait(WAIT)
+            totals += list(lines)
+        assert totals == sorted(totals)
+        assert totals[0] >= reported
+        assert totals[-1] > reported
+        reported = totals[-1]
