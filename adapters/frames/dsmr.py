@@ -40,6 +40,7 @@ _METERS: Final[dict[str, str]] = {
 }
 _VOLUMES: Final = ("24.2.1", "24.2.3", "24.3.0")  # 24.2.3 is Belgian: gas as it flowed, at no normal temperature
 _TIME: Final = re.compile(r"([0-9]{12})([SW])")
+_FIRST: Final = 1_199_145_600.0  # 2008, when the first P1 port was described
 _END: Final = re.compile(rb"!([0-9A-Fa-f]{0,4})\r?\n\Z")
 
 
@@ -110,12 +111,16 @@ def _put(values: dict[str, Value], name: str, value: Value | None) -> None:
 
 
 def _time(text: str) -> float | None:
-    """Return the UTC seconds of a time such as `101209113020W`; None if it is none, or does not tell its zone."""
+    """Return the UTC seconds of a time such as `101209113020W`; None if it is none, or does not tell its zone.
+
+    Nor is a time before 2008 one: a clock that was never set begins in 1970 or 2000.
+    """
     match = _TIME.fullmatch(text)
     if match is None:
         return None
     zone = "+0200" if match[2] == "S" else "+0100"
     try:
-        return datetime.strptime(match[1] + zone, "%y%m%d%H%M%S%z").timestamp()
+        seconds = datetime.strptime(match[1] + zone, "%y%m%d%H%M%S%z").timestamp()
     except ValueError:
         return None
+    return seconds if seconds >= _FIRST else None

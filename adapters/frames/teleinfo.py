@@ -76,6 +76,7 @@ _TEXTS: Final[dict[str, str]] = {
 # does not see that one.
 _PRINTED: Final = re.compile(r"[\x20-\x5f]*")
 _LABEL: Final = re.compile(r"[A-Z][A-Z0-9+-]{1,8}")
+_FIRST: Final = 1_199_145_600.0  # 2008, before the first Linky
 _TIME: Final = re.compile(r"[ HEhe][0-9]{12}")
 
 
@@ -167,11 +168,15 @@ def _group(group: str) -> tuple[str, str, str]:
 
 
 def _seconds(time: str) -> float | None:
-    """Return the UTC seconds of a time such as `H081225223518` (H winter, E summer); None if the meter doubts it."""
+    """Return the UTC seconds of a time such as `H081225223518` (H winter, E summer); None if the meter doubts it.
+
+    Nor is a time before 2008 one: a clock that was never set begins in 1970 or 2000.
+    """
     zone = {"H": "+0100", "E": "+0200"}.get(time[:1])
     if zone is None:
         return None
     try:
-        return datetime.strptime(time[1:] + zone, "%y%m%d%H%M%S%z").timestamp()
+        seconds = datetime.strptime(time[1:] + zone, "%y%m%d%H%M%S%z").timestamp()
     except ValueError:
         return None
+    return seconds if seconds >= _FIRST else None

@@ -85,6 +85,14 @@ def test_two_meters_of_a_kind_are_told_apart() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "time", ["000101000000W", "700101010000S", "231515000000W", "230115133000", "230115133000X", ""]
+)
+def test_a_clock_that_was_never_set_gives_no_time(time: str) -> None:
+    """A reading of a meter whose clock says nonsense has the gateway's time."""
+    assert dsmr.decode(p1([f"0-0:1.0.0({time})", "1-0:1.8.0(1.5*kWh)"])) == {"energy_import": 1.5}
+
+
 def nested(depth: int) -> bytes:
     return b"\x71" * depth + b"\x01"
 
@@ -118,7 +126,7 @@ def test_the_doubted_time_of_a_meter_is_not_used() -> None:
     """Small letters before a Teleinfo time say that the clock is not to be trusted."""
     energy = ("EAST", "001234567")
     assert teleinfo.decode(tic([("DATE", "E230715133000", ""), energy])[1:-1])["time"] == 1689420600.0
-    for doubted in ("e230715133000", " 230715133000", "E239915133000"):
+    for doubted in ("e230715133000", " 230715133000", "E239915133000", "H000101000000"):
         assert teleinfo.decode(tic([("DATE", doubted, ""), energy])[1:-1]) == {"energy_import": 1234.567}
 
 
