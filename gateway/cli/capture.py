@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gateway.reading import Value
 
 EX_NOTHING = 1
+_PAUSE = 0.005  # seconds between two looks at a terminal, which does not tell when it is empty
+_SETTLED = 40  # looks, one after the other
 
 
 def capture(
@@ -221,9 +223,12 @@ class Stage:
                 try:
                     rest = rest[os.write(master, rest) :]
                 except BlockingIOError:
-                    await asyncio.sleep(0.005)
-        while _unread(node):  # noqa: ASYNC110 - a terminal does not tell when it is empty
-            await asyncio.sleep(0.005)
+                    await asyncio.sleep(_PAUSE)
+        # The kernel hands over what was written a moment later: empty is what stays empty.
+        empty = 0
+        while empty < _SETTLED:
+            await asyncio.sleep(_PAUSE)
+            empty = 0 if _unread(node) else empty + 1
 
 
 def _unread(node: int) -> int:

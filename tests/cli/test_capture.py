@@ -91,7 +91,7 @@ def test_what_is_no_capture_is_said_with_its_line(text: str, words: str) -> None
 def test_a_port_is_captured_without_any_config(tmp_path: Path, cable: Cable) -> None:
     """The bytes are in the file as they came, whatever they mean."""
     cable.write(b"\xff\x00noise\n")
-    status, _, error = invoke("capture", cable.path, "-o", tmp_path / "x.cap", "--for", "100ms", "--line", "4800 8N1")
+    status, _, error = invoke("capture", cable.path, "-o", tmp_path / "x.cap", "--for", "1s", "--line", "4800 8N1")
     assert status == 0
     about, chunks = parse((tmp_path / "x.cap").read_text().splitlines(keepends=True))
     assert about == {"port": cable.path, "line": "4800 8N1"}
@@ -103,7 +103,7 @@ def test_a_capture_of_a_device_is_a_golden_case_and_plays_again(tmp_path: Path, 
     """What came from a device, with what it was taken for, is a test without Python; and it can be read again."""
     cable.write(b"weight=12345\r\nnoise\r\nweight=7 ok=true\r\n")
     case, file = tmp_path / "serial-text" / "mine", tmp_path / "x.cap"
-    status, out, _ = invoke("capture", "scale", "-c", config, "-o", file, "--for", "200ms", "--as-case", case)
+    status, out, _ = invoke("capture", "scale", "-c", config, "-o", file, "--for", "1s", "--as-case", case)
     assert status == 0
     assert "weight 12345" in out
     assert (case / "config.toml").read_text() == 'format = "key-value"\n'

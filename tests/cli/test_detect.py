@@ -202,6 +202,6 @@ def test_the_command_ends_in_time_and_with_status_1_when_nothing_speaks(cable: C
 def test_the_command_prints_what_it_has_heard(cable: Cable) -> None:
     """What a device has said before is heard as well; the lines for the config come on standard output."""
     cable.write(b"t=21.5 h=40\r\n" * 20)
-    done = CliRunner().invoke(app, ["detect", cable.path, "--for", "500ms"])
+    done = CliRunner().invoke(app, ["detect", cable.path, "--for", "2s"])
     assert done.exit_code == 0
     assert tomllib.loads(done.stdout)["devices"]["serial-text"]["format"] == "key-value"
