@@ -96,7 +96,7 @@ class CommandsSection(Section):
     """What is asked of devices from outside, over uplinks with commands = true."""
 
     max_age: Duration = Field(
-        default=30.0, gt=0, description="An older command is refused, by what it says of itself: never carried out late."
+        default=30.0, gt=0, description="An older command, by what it says itself, is refused: never carried out late."
     )
     timeout: Duration = Field(
         default=10.0, gt=0, description="The longest that a device may take to carry out a command."
