@@ -54,6 +54,8 @@ def decode(frame: bytes) -> dict[str, Value]:
     values: dict[str, Value] = {}
     channels: dict[int, str] = {}  # the names of the other meters
     for one in _lines(text):
+        if one.billing is not None:
+            continue  # a meter that speaks IEC 62056-21 in mode D
         key = f"{one.medium}-{one.channel}:{one.code}"
         if key == "0-0:1.0.0":
             _put(values, "time", _time(one.groups[0]))

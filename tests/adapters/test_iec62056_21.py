@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from adapters.detection import Setting, guesses
+from adapters.dsmr import Dsmr
 from adapters.iec62056_21 import Iec6205621
 from gateway import registry
 from tests.adapters.cable import Cable
-from tests.adapters.frames.meters import block
+from tests.adapters.frames.meters import block, readout
 from tests.adapters.notebook import WAIT, Notebook, running
 
 READOUT = block(["0.0.0(00123456)", "1.8.0(001234.567*kWh)", "1.8.0*01(001200.000*kWh)"])
@@ -117,3 +119,12 @@ async def test_what_goes_wrong_is_said(cable: Cable, answer: bytes, reason: str)
                 await asyncio.sleep(0)
         assert reason in str(device.reason)
     assert notes.readings == []
+
+
+async def test_what_speaks_unasked_is_found_in_mode_d() -> None:
+    """The config that is printed for a meter that was listened to is one that listens."""
+    heard = readout(["1-0:1.8.0*255(00052185.7825309*kWh)", "1-0:1.7.0*255(002124.86*W)"]) * 3
+    kinds = {"dsmr": Dsmr, "iec62056-21": Iec6205621}
+    best, *others = guesses(heard, Setting(9600), kinds, "/dev/ttyUSB0")
+    assert (best.adapter, best.keys["mode"]) == ("iec62056-21", "D")
+    assert others == []

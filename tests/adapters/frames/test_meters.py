@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.frames import checksums, dsmr, nmea, obis, scales, sml, suffix, teleinfo, vedirect
+from adapters.frames import checksums, dsmr, iec62056_21, nmea, obis, scales, sml, suffix, teleinfo, vedirect
 from adapters.frames.text import key_value_decoder
 from tests.adapters.frames import meters
 from tests.adapters.frames.meters import element, p1, sentence, tic, victron
@@ -91,6 +91,15 @@ def test_two_meters_of_a_kind_are_told_apart() -> None:
 def test_a_clock_that_was_never_set_gives_no_time(time: str) -> None:
     """A reading of a meter whose clock says nonsense has the gateway's time."""
     assert dsmr.decode(p1([f"0-0:1.0.0({time})", "1-0:1.8.0(1.5*kWh)"])) == {"energy_import": 1.5}
+
+
+def test_a_readout_is_no_p1_telegram() -> None:
+    """What a mode D meter sends looks like a telegram of DSMR 2.2, and is told from it by how it writes its codes."""
+    for code in ("1-0:1.8.0*255", "1.8.0"):
+        readout = meters.readout([f"{code}(000001.5*kWh)"])
+        assert iec62056_21.decode(readout) == {"energy_import": 1.5}
+        with pytest.raises(ValueError, match="no values"):
+            dsmr.decode(readout)
 
 
 def nested(depth: int) -> bytes:
