@@ -16,9 +16,7 @@ from tests.adapters.notebook import Notebook, running
 CYCLES = 1000
 LINES = {
     "serial-text": b'{"n": 1}\n',
-    "plantower-pms": bytes.fromhex("424d001c000000080008000000080008" "00d20046002d001e00000000970002c5"),
-        "424d001c0000000800080000000800080 0d2004600 2d001e00000000970002c5".replace(" ", "")
-    ),
+    "plantower-pms": bytes.fromhex("424d001c00000008000800000008000800d20046002d001e00000000970002c5"),
     "nova-sds011": bytes.fromhex("aac00600060058d93dab"),
     "a02yyuw": bytes.fromhex("ff07a1a7"),
     "nmea": b"$GPGGA,184353.07,1929.045,S,02410.506,E,1,04,2.6,100.00,M,-33.9,M,,0000*6D\r\n",
