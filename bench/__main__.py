@@ -14,6 +14,7 @@ import sys
 
 from bench.backlog import ORDERS, catch_up
 from bench.client import measure_client
+from bench.devices import measure_devices
 from bench.measure import Lost, calm, drain_gateway, drain_mosquitto_pub, full_speed
 from bench.report import Goal, rounds, speeds, table
 from bench.rig import find
@@ -90,6 +91,7 @@ MEASUREMENTS = {
     "drain": measure_drain,
     "client": measure_client,
     "backlog": measure_backlog,
+    "devices": lambda args: measure_devices(args.seconds),
     "wear": lambda args: measure_wear(args.outage),
 }
 
