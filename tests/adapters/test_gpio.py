@@ -140,7 +140,7 @@ async def test_a_counter_loses_no_pulse_at_a_thousand_a_second() -> None:
     assert totals[-1] <= (time.monotonic() - start) * 1000 + 1
 
 
-@pytest.mark.parametrize("glitch", ["0s", "0.3ms"])
+@pytest.mark.parametrize("glitch", ["0s", pytest.param("0.3ms", marks=pytest.mark.alone)])
 async def test_a_counter_counts_exactly_what_came_over_the_wire(wire: Wire, glitch: str) -> None:
     """A known number of pulses, in a burst that is more than the kernel keeps at once, is counted to the pulse."""
     notes = Notebook()
@@ -153,7 +153,7 @@ async def test_a_counter_counts_exactly_what_came_over_the_wire(wire: Wire, glit
             else:
                 for level in "10" * 2:
                     wire.put(level)
-                    await asyncio.sleep(0.002)  # each level has to last, which is what is measured here
+                    await asyncio.sleep(0.01)  # each level has to last, which is what is measured here
         total = 2000 if glitch == "0s" else 40
         await notes.until(lambda: bool(notes.readings) and notes.of("meter")[-1]["total"] == total)
 
