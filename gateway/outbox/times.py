@@ -17,7 +17,7 @@ DRIFT = 0.5
 STEP = 1.0
 """Seconds of a correction that nobody makes but by setting the clock."""
 DAY, HOUR = 86_400.0, 3600.0
-"""A clock that has jumped by more than a day within the last hour tells nothing about how old something is."""
+"""A clock that may have jumped by more than a day within the last hour tells nothing about how old something is."""
 RESUMED = 600.0
 """Seconds: a boot whose clock goes on that soon after the newest time of the last one may go on from there, without a
 hardware clock (fake-hwclock restores the time of the last shutdown)."""
@@ -52,7 +52,7 @@ class Times:
         self._resumed = bool(self._before) and 0.0 <= clock.boot() + stored - self._newest <= RESUMED
         self._latest = float("-inf")  # of all offsets since the clock was set
         self._synced = self._present.synced  # as the card knows it
-        self._jumped = float("-inf")  # seconds since boot
+        self._jumped = clock.boot()  # seconds since boot; whether it has jumped before this run, nobody knows
         self._offsets = {one: boot.offset for boot in self._before for one in boot.epochs}
         self._doubts: dict[int, Span] = {}
         self._correct(stored)
