@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.sampled_device import SampledDevice, Skip
-from gateway import DeviceError, Value
+from gateway import DeviceError, Value, scaled
 
 _LONGEST = 256  # bytes of such a file
 
@@ -49,8 +49,7 @@ class Sysfs(SampledDevice):
                 skip(f"{file.path} holds no number", said.encode())
                 continue
             whole = int(number) if number.is_integer() and abs(number) < 2**53 else number
-            plain = file.scale == 1.0 and not file.offset
-            values[name] = whole if plain else _scaled(whole + file.offset, file.scale)
+            values[name] = scaled(whole + file.offset if file.offset else whole, file.scale)
         if not values:
             raise DeviceError(f"none of the files can be read, such as {next(iter(self.files.values())).path}")
         return values
@@ -64,9 +63,3 @@ def _only(path: str) -> str:
     if len(found) != 1:
         raise DeviceError(f"{path} stands for {len(found)} files" + (f": {', '.join(found[:4])}" if found else ""))
     return found[0]
-
-
-def _scaled(number: float, scale: float) -> float:
-    inverse = 1.0 / scale if 0.0 < abs(scale) < 1.0 else 0.5
-    # 23125 * 0.001 is 23.125, but 217 * 0.1 is 21.700000000000003, and 217 / 10 is 21.7.
-    return number / round(inverse) if abs(inverse - round(inverse)) < 1e-9 else number * scale

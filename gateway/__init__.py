@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.adapter import Adapter, Command, Device, DeviceError, Memory, Metric, Silent
 from gateway.reading import RESERVED, Value, Values
+from gateway.scaling import scaled
 from gateway.units import Duration, Size
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ __all__ = [
     "Value",
     "Values",
     "Will",
+    "scaled",
 ]
 
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway import Value
+from gateway import Value, scaled
 
 LONGEST = {"holding": 125, "input": 125, "coil": 2000, "discrete": 2000}
 """Registers, or bits, that one request may ask for."""
@@ -75,13 +75,7 @@ class Register(BaseModel):
         if self.type == "text":
             return data.rstrip(b"\0 ").decode("latin-1")
         number: float = struct.unpack(">" + _FORMATS[self.type], data)[0]
-        return self._scaled(number)
-
-    def _scaled(self, number: float) -> float:
-        inverse = 1.0 / self.scale if 0.0 < abs(self.scale) < 1.0 else 0.5
-        if self.scale != 1.0:  # 2302 * 0.1 is 230.20000000000002, and 2302 / 10 is 230.2
-            number = number / round(inverse) if abs(inverse - round(inverse)) < 1e-9 else number * self.scale
-        return number + self.offset if self.offset else number
+        return scaled(number, self.scale, self.offset)
 
 
 class Request(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from adapters.frames import checksums
 from adapters.frames.framer import BinaryFramer
-from gateway import Value
+from gateway import Value, scaled
 
 Order: TypeAlias = Literal["be", "le"]
 Type: TypeAlias = Literal["u8", "i8", "u16", "i16", "u32", "i32", "f32"]
@@ -107,7 +107,7 @@ def decoder(numbers: Sequence[Number]) -> Callable[[bytes], dict[str, Value]]:
             raise ValueError("shorter than its numbers")
         end = len(frame)
         return {
-            one.name: _scaled(read.unpack_from(frame, one.at if one.at >= 0 else end + one.at)[0], one)
+            one.name: scaled(read.unpack_from(frame, one.at if one.at >= 0 else end + one.at)[0], one.scale, one.offset)
             for one, read in reads
         }
 
@@ -130,11 +130,3 @@ def _sound(check: Check) -> Callable[[bytes], bool]:
 
 def _usual(kind: Kind) -> Order:
     return "le" if kind.startswith("crc") else "be"
-
-
-def _scaled(number: float, one: Number) -> float:
-    if one.scale != 1.0:
-        # 217 * 0.1 is 21.700000000000003, and 217 / 10 is 21.7.
-        inverse = 1.0 / one.scale if 0.0 < abs(one.scale) < 1.0 else 0.5
-        number = number / inverse if inverse.is_integer() else number * one.scale
-    return number + one.offset if one.offset else number

@@ -50,7 +50,7 @@ async def test_why_a_command_gives_nothing_is_said(command: list[str], words: st
     device = notes.device("d", Exec(command=command, interval=60.0, timeout=0.3))
     async with running(device), asyncio.timeout(20):
         while device.reason is None or words not in device.reason:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
 
 
 async def test_a_command_that_ends_is_started_again() -> None:
@@ -85,7 +85,7 @@ async def test_a_port_that_is_taken_is_said() -> None:
         device = notes.device("d", Datagrams(listen=f"127.0.0.1:{other.getsockname()[1]}"))
         async with running(device), asyncio.timeout(20):
             while device.reason is None:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
     assert "cannot listen at 127.0.0.1" in device.reason
 
 

@@ -105,7 +105,7 @@ async def failure(adapter: Modbus, **metrics: Any) -> str:
     async with running(device):
         async with asyncio.timeout(20):
             while device.reason is None:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
         return device.reason
 
 
@@ -237,7 +237,7 @@ async def test_it_comes_back() -> None:
     async with running(device):
         async with asyncio.timeout(20):
             while device.failures < 2:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
         async with served(ModbusTcpServer(meter(), address=("127.0.0.1", port))):
             await notes.until(lambda: len(notes.readings) > 1)
 

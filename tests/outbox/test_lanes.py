@@ -9,14 +9,14 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.outbox import Feed, Outbox
+from gateway.outbox import Outbox
 from gateway.outbox.audit import audit
 from gateway.outbox.commit import State
 from gateway.outbox.inspection import Inspection
 from gateway.outbox.log import Log
 from gateway.outbox.ranges import Ranges
-from gateway.reading import LEDGER, Reading
-from tests.outbox.following import crashed, ids_of, until
+from gateway.reading import LEDGER
+from tests.outbox.following import crashed, ids_of, take_all, until
 
 NEVER = 3600.0
 """A commit_interval within which nothing is written by itself."""
@@ -27,21 +27,6 @@ def put(outbox: Outbox, stream: str, count: int = 1) -> list[int]:
     for _ in range(count):
         outbox.put(stream, {"n": outbox.taken_in})
     return list(range(first, outbox._log.next_id))
-
-
-async def take(feed: Feed, count: int, backlog: int | None = None) -> list[Reading]:
-    """Take until there are `count`, also from the card."""
-    ready = asyncio.Event()
-    feed.on_ready(ready.set)
-    got: list[Reading] = []
-    async with asyncio.timeout(20):
-        while len(got) < count:
-            ready.clear()
-            if readings := feed.take(count - len(got), None, backlog):
-                got += readings
-            else:
-                await ready.wait()
-    return got
 
 
 def blocks(path: Path) -> list[tuple[int, int, int]]:
@@ -105,7 +90,7 @@ async def test_live_readings_pass_a_backlog_on_the_card(tmp_path: Path) -> None:
             delivered += ids_of(taken)
             feed.acknowledged(ids_of(taken))
             await asyncio.sleep(0)
-        delivered += [one.id for one in await take(feed, feed.account.waiting)]
+        delivered += [one.id for one in await take_all(feed, feed.account.waiting)]
         assert len(delivered) == len(set(delivered)) == 9300
         old = [one for one in delivered if one < feed.frontier]
         assert old == sorted(old), "the backlog in order"
@@ -120,7 +105,7 @@ async def test_live_readings_that_nobody_takes_become_backlog(tmp_path: Path) ->
         put(outbox, "boiler", 9000)
         await outbox.flush()  # only the newest of them stay in memory
         put(outbox, "boiler", 10)
-        got = ids_of(await take(feed, 9020))
+        got = ids_of(await take_all(feed, 9020))
         assert len(set(got)) == 9020
         assert got[0] == outbox._log.tail.start, "the newest first, as far as they are in memory"
 
@@ -144,7 +129,7 @@ async def test_urgent_readings_go_first_from_memory_and_from_the_card(tmp_path: 
         assert feed.account.waiting == 6114
         new = put(outbox, "boiler", 5)
         late = put(outbox, "alarm")
-        got = ids_of(await take(feed, 6120))
+        got = ids_of(await take_all(feed, 6120))
         assert len(set(got)) == 6120
         assert got[:1] == late, "it is in memory: nothing has to be waited for"
         assert got[1:6] == new
@@ -185,7 +170,7 @@ async def test_an_urgent_reading_is_on_the_card_at_once(tmp_path: Path) -> None:
         put(outbox, "boiler")
         assert outbox.commits == 1
     async with Outbox(copy, ["cloud"], commit_interval=NEVER, high=["alarm"]) as outbox:
-        assert (await take(outbox.follow("cloud"), 1))[0].stream == "alarm"
+        assert (await take_all(outbox.follow("cloud"), 1))[0].stream == "alarm"
 
 
 async def test_alarms_in_every_other_reading_make_no_tiny_blocks(tmp_path: Path) -> None:
@@ -219,11 +204,11 @@ async def test_an_uplink_is_given_what_it_wants(tmp_path: Path) -> None:
     async with Outbox(path, ["cloud", "metered"], commit_interval=NEVER, devices=devices) as outbox:
         cloud, metered = outbox.follow("cloud"), outbox.follow("metered")
         assert (cloud.account.waiting, metered.account.waiting) == (251, 71)
-        rest = await take(metered, 71)
+        rest = await take_all(metered, 71)
         assert {one.stream for one in rest} == {"boiler", LEDGER}
         metered.acknowledged(ids_of(rest))
         assert metered.take(10) == []
-        cloud.acknowledged(ids_of(await take(cloud, 251)))
+        cloud.acknowledged(ids_of(await take_all(cloud, 251)))
         await outbox.flush()
         assert blocks(path) == []
     with Inspection(path) as card:
@@ -244,7 +229,7 @@ async def test_what_only_others_want_never_costs_the_card_a_byte(tmp_path: Path)
         put(outbox, "boiler", 3)
         await outbox.flush()
         assert [last - first for first, last, _ in blocks(path)] == [2]
-        assert len(await take(outbox.follow("metered"), 3)) == 3
+        assert len(await take_all(outbox.follow("metered"), 3)) == 3
 
 
 async def test_what_waits_for_an_uplink_is_counted_by_the_card_as_by_the_gateway(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gateway.devices.metrics.plain import HIGHEST, LOWEST, NOT_FINITE
 from gateway.devices.metrics.plan import First, Then
 from gateway.reading import Value
+from gateway.scaling import scaled
 
 _YES = frozenset({"on", "true", "yes", "1"})
 _NO = frozenset({"off", "false", "no", "0"})
@@ -28,22 +29,10 @@ def fitted(value: Value, step: First) -> Value:
         return _TO[step.kind](value, step)
     if isinstance(value, bool | str):
         return value
-    if step.scale != 1.0:
-        value = _scaled(value, step.scale)
-    if step.offset:
-        value += step.offset
-        if not -inf < value < inf:
-            raise ValueError(NOT_FINITE)
-    return value
-
-
-def _scaled(value: float, scale: float) -> float:
-    inverse = 1.0 / scale if 0.0 < abs(scale) < 1.0 else 0.5
-    # 217 * 0.1 is 21.700000000000003, and 217 / 10 is 21.7.
-    scaled = value / inverse if inverse.is_integer() else value * scale
-    if not -inf < scaled < inf:
+    value = scaled(value, step.scale, step.offset)
+    if not -inf < value < inf:
         raise ValueError(NOT_FINITE)
-    return scaled
+    return value
 
 
 def _binary(value: Value, _: First) -> bool:
