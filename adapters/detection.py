@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from adapters.ports.network import port_at
 from adapters.ports.port import Bytesize, Line, Parity, Port
 from adapters.ports.serial import SerialPort
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Adapter, DeviceError, Value
 from gateway.tools import Guess, Heard
 

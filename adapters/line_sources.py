@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from adapters.schedule import following, spread
-from adapters.serial_device import Take, take_frames
+from adapters.serial.device import Take, take_frames
 from adapters.text_lines import TextLines
 from gateway import Device, DeviceError, Duration, Value
 

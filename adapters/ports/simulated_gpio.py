@@ -15,8 +15,8 @@ from contextlib import suppress
 
 from adapters.frames import edges
 from adapters.frames.edges import Edge
+from adapters.gpio.pulses import Steady
 from adapters.ports.gpio_line import Wanted
-from adapters.pulses import Steady
 from gateway import DeviceError
 
 _SECOND = 1_000_000_000

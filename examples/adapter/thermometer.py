@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pydantic import Field
 
 from adapters.frames.lines import LineFramer
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Value
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from adapters.frames import sensirion_shdlc, winsen
 from adapters.frames.checksums import crc16_modbus
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import registry
 from gateway.testing import NoDevice, SerialStandIn, StandIn
 from tests.adapters.frames import encoders

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from adapters.gpio_counter import GpioCounter
-from adapters.gpio_input import GpioInput
+from adapters.gpio.counter import GpioCounter
+from adapters.gpio.input import GpioInput
 from adapters.ports.gpio_line import GpioLine, Wanted
 from adapters.ports.simulated_gpio import SimulatedInput, Waves, open_simulated
 from gateway import Adapter, DeviceError, Value
@@ -285,7 +285,7 @@ def test_a_simulated_input_refuses_to_be_driven() -> None:
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from adapters.gpio_counter import GpioCounter
+from adapters.gpio.counter import GpioCounter
 from tests.adapters.notebook import Notebook, running
 
 async def main():

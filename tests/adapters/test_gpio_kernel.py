@@ -15,9 +15,9 @@ from typing import Any, Self
 import gpiod
 import pytest
 
-from adapters.gpio_counter import GpioCounter
-from adapters.gpio_input import GpioInput
-from adapters.gpio_output import GpioOutput
+from adapters.gpio.counter import GpioCounter
+from adapters.gpio.input import GpioInput
+from adapters.gpio.output import GpioOutput
 from adapters.ports.gpio import find, open_kernel, settings
 from adapters.ports.gpio_line import Wanted
 from gateway import DeviceError

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from adapters.gpio_output import GpioOutput, as_level
+from adapters.gpio.output import GpioOutput, as_level
 from adapters.ports.gpio_line import Wanted
 from adapters.ports.guard import guarded
 from adapters.ports.simulated_gpio import SimulatedOutput
@@ -143,7 +143,7 @@ def test_a_guard_is_there_for_as_long_as_the_line_and_no_longer(tmp_path: Path) 
 
 CHILD = """
 import asyncio, sys
-from adapters.gpio_output import GpioOutput
+from adapters.gpio.output import GpioOutput
 from gateway.devices.orders import Order
 from tests.adapters.notebook import Notebook, running
 

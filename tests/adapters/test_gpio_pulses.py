@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from adapters.frames import edges
 from adapters.frames.edges import Edge
-from adapters.gpio_counter import GpioCounter, remembered
-from adapters.gpio_input import GpioInput, Story
-from adapters.pulses import Pulses, Rhythm, Steady
+from adapters.gpio.counter import GpioCounter, remembered
+from adapters.gpio.input import GpioInput, Story
+from adapters.gpio.pulses import Pulses, Rhythm, Steady
 
 MS = 1_000_000
 SECOND = 1000 * MS

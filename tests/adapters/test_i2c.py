@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.frames import bosch, sensirion_i2c
-from adapters.i2c_devices import Bh1750, Bme280, Sht
+from adapters.i2c.devices import Bh1750, Bme280, Sht
 from gateway import DeviceError
 
 T = (27504, 26435, -1000)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from adapters.detection import Setting, guesses
-from adapters.dsmr import Dsmr
-from adapters.iec62056_21 import Iec6205621
+from adapters.serial.dsmr import Dsmr
+from adapters.serial.iec62056_21 import Iec6205621
 from gateway import registry
 from tests.adapters.cable import Cable
 from tests.adapters.frames.meters import block, readout

@@ -11,10 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.frames import nova, sensirion_shdlc, winsen
-from adapters.nova_sds011 import NovaSds011, tell
 from adapters.ports.serial import SerialPort
-from adapters.sensirion_sps30 import SensirionSps30
-from adapters.winsen_mhz19 import WinsenMhz19
+from adapters.serial.nova_sds011 import NovaSds011, tell
+from adapters.serial.sensirion_sps30 import SensirionSps30
+from adapters.serial.winsen_mhz19 import WinsenMhz19
 from gateway import DeviceError
 from tests.adapters.answering import Answering
 from tests.adapters.frames.encoders import mhz19, sds011, sds011_confirmation, shdlc, sps30

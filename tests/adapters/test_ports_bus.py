@@ -18,7 +18,7 @@ from adapters.ports.bus import NoAnswer, bus
 from adapters.ports.port import Line
 from adapters.ports.refused import PortMissing
 from adapters.ports.serial import SerialPort
-from adapters.serial_device import AskedDevice
+from adapters.serial.device import AskedDevice
 from gateway import Device, DeviceError, Silent
 from gateway.config.devices import duplicates
 from gateway.config.files import gather

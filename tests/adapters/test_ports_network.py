@@ -21,7 +21,7 @@ from adapters.ports.port import Line
 from adapters.ports.rfc2217 import COM_PORT, DO, DONT, IAC, SB, SE, WILL, WONT, Rfc2217
 from adapters.ports.serial import SerialPort
 from adapters.ports.tap import tapped
-from adapters.serial_text import SerialText
+from adapters.serial.text import SerialText
 from gateway import DeviceError
 from tests.adapters.notebook import WAIT, Notebook, running
 

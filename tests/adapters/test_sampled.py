@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from adapters.frames.checksums import crc8_maxim
 from adapters.frames.onewire import decode
-from adapters.one_wire import OneWire
+from adapters.host.one_wire import OneWire
+from adapters.host.sysfs import Sysfs
+from adapters.host.system import System
 from adapters.sampled_device import SampledDevice
-from adapters.sysfs import Sysfs
-from adapters.system import System
 from gateway import DeviceError
 from tests.adapters.notebook import Notebook, running
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from adapters.frames import plantower
 from adapters.frames.struct_frame import Check, Number, decoder, framer
-from adapters.serial_binary import SerialBinary
+from adapters.serial.binary import SerialBinary
 from gateway import Value
 from tests.adapters.frames.encoders import U16, pms
 

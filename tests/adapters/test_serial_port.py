@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from adapters.ports.refused import PortMissing, cannot_open
 from adapters.ports.serial import CHUNK, SerialPort
 from adapters.ports.threads import in_thread
-from adapters.serial_text import SerialText
+from adapters.serial.text import SerialText
 from gateway import DeviceError
 from tests.adapters.cable import Cable
 from tests.adapters.notebook import WAIT, Notebook, running

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from adapters.serial_text import SerialText
+from adapters.serial.text import SerialText
 from tests.adapters.notebook import Notebook
 
 PORT = "/dev/ttyUSB0"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from adapters.serial_text import SerialText
+from adapters.serial.text import SerialText
 from adapters.written import Template
 from gateway.devices import RunningDevice
 from gateway.devices.orders import Order, Outcome

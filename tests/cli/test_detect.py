@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from adapters.detection import Pace, Setting, detect, guesses, is_sure, line_of, settings, views
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import registry
 from gateway.cli.app import app
 from gateway.cli.detect import block, report

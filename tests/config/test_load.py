@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from adapters.serial_text import SerialText
+from adapters.serial.text import SerialText
 from gateway.config import Config, ConfigError, load
 from gateway.config.files import unreadable
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from gateway.cli.selftest.nursery import LONGEST
 
-WARM = ("gateway.cli.selftest.subject", "adapters.serial_text", "gateway.formats.json", "gateway.config.load")
+WARM = ("gateway.cli.selftest.subject", "adapters.serial.text", "gateway.formats.json", "gateway.config.load")
 """What a gateway needs."""
 
 

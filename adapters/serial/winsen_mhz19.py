@@ -8,8 +8,8 @@ from pydantic import Field
 
 from adapters.frames import winsen
 from adapters.frames.framer import Framer
-from adapters.polled_device import PolledDevice
 from adapters.ports.bus import Bus, Turn
+from adapters.serial.polled import PolledDevice
 from gateway import Value
 
 

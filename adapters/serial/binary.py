@@ -20,7 +20,7 @@ from pydantic import (
 
 from adapters.frames import struct_frame as shape
 from adapters.frames.framer import Framer
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Value
 
 _HEX = r"^[0-9A-Fa-f]{2}( ?[0-9A-Fa-f]{2}){0,15}$"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from adapters.frames import sml
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Value
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from adapters.frames import nmea
 from adapters.frames.lines import LineFramer
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Device, Value
 
 # A sentence has at most 82 characters by the standard; some receivers write more digits.

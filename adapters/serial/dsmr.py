@@ -9,7 +9,7 @@ from pydantic import Field
 
 from adapters.frames import dsmr
 from adapters.frames.telegrams import TelegramFramer
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Device, Value
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from adapters.frames import nova
 from adapters.frames.framer import Framer
 from adapters.ports.port import Port
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import DeviceError, Duration, Value
 
 _ATTEMPTS = 3

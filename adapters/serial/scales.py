@@ -9,7 +9,7 @@ from pydantic import Field
 
 from adapters.frames import scales
 from adapters.frames.lines import LineFramer
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Value
 
 _LONGEST = 128

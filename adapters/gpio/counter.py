@@ -10,9 +10,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from adapters.frames.edges import Edge
-from adapters.gpio_device import GpioDevice
+from adapters.gpio.device import GpioDevice
+from adapters.gpio.pulses import Pulses, Rhythm
 from adapters.ports.gpio_line import GpioLine, Wanted
-from adapters.pulses import Pulses, Rhythm
 from adapters.schedule import following
 from gateway import Device, Duration, Value
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from adapters.frames import vedirect
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Value
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from adapters.frames import rdm6300
 from adapters.frames.framer import Framer
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Duration, Value
 
 

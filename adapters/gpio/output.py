@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from adapters.gpio_device import GpioDevice, Name
+from adapters.gpio.device import GpioDevice, Name
 from adapters.ports.gpio_line import Drive, GpioLine, Request, Wanted
 from adapters.ports.guard import guarded
 from gateway import Command, Device, DeviceError, Duration, Value

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from adapters.frames import a02yyuw
 from adapters.frames.framer import Framer
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Value
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from adapters.frames import text
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from adapters.text_lines import TextLines
 from adapters.written import Writing, Written
 from gateway import Device

@@ -16,7 +16,7 @@ from adapters.frames.telegrams import TelegramFramer
 from adapters.ports.port import Bytesize, Parity, Port
 from adapters.ports.serial import SerialPort
 from adapters.schedule import following
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Device, Duration, Silent, Value
 
 _BITS = 10  # of a sign: start, 7 bits, parity, stop

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from adapters.frames import teleinfo
 from adapters.ports.port import Bytesize, Parity
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Device, Value
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from adapters.frames.edges import Edge, skipped
-from adapters.gpio_device import GpioDevice, Name
+from adapters.gpio.device import GpioDevice, Name
 from adapters.ports.gpio_line import GpioLine, Wanted
 from gateway import Device, Duration, Value
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from adapters.frames.framer import Framer
 from adapters.ports.bus import Bus, NoAnswer, Turn
 from adapters.schedule import following, spread
-from adapters.serial_device import AskedDevice, Take, take_frames
+from adapters.serial.device import AskedDevice, Take, take_frames
 from gateway import Device, DeviceError, Duration, Value
 
 _ATTEMPTS = 3  # to get one answer: a disturbed one costs no reading

@@ -11,7 +11,7 @@ from pydantic import Field
 from adapters.frames import cse7766
 from adapters.frames.framer import Framer
 from adapters.ports.port import Parity
-from adapters.serial_device import FramedDevice
+from adapters.serial.device import FramedDevice
 from gateway import Duration, Value
 
 

@@ -1,0 +1,1 @@
+"""Adapters for what the kernel shows as files."""

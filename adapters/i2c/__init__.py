@@ -1,0 +1,1 @@
+"""Adapters for sensors on an I²C bus."""
