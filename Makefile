@@ -18,9 +18,11 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+AGAIN = || { [ $$? = 1 ] && $(BIN)/python -m tests.again; }
+
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(AGAIN)
+	$(BIN)/python -m pytest -m alone $(AGAIN)
 
 # A quarter of an hour: `make torture SEED=7` does again what that seed does.
 torture: $(VENV)/.demo
