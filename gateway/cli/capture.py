@@ -137,10 +137,10 @@ def write_case(folder: Path, device: Device, heard: bytes, session: Reading) -> 
     """Write a golden case: the keys of the device without its port, bytes in, readings out."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = device.adapter.model_dump(mode="json", exclude_defaults=True, exclude=set(device.adapter.exclusive))
-    (folder / "config.toml").write_text("".join(f"{key} = {toml(value)}\n" for key, value in keys.items()))
-    (folder / "input.bin").write_bytes(heard)
+    (folder / "device.toml").write_text("".join(f"{key} = {toml(value)}\n" for key, value in keys.items()))
+    (folder / "wire.bin").write_bytes(heard)
     lines = [json.dumps(reading, ensure_ascii=False) + "\n" for reading in session.readings]
-    (folder / "expected.jsonl").write_text("".join(lines))
+    (folder / "readings.jsonl").write_text("".join(lines))
     if session.skipped:
         (folder / "skipped.json").write_text(json.dumps(session.skipped, indent=2, ensure_ascii=False) + "\n")
 

@@ -1,8 +1,8 @@
 """Golden cases: folders of bytes in and readings out; a new case is a new folder in `cases/<adapter>/`, without Python.
 
-`config.toml` holds the device's keys without its port (optional); `input.bin`, or `input.hex` with comments after `#`,
-what comes over the line; `expected.jsonl` one line for each reading: `{"values": {...}}`, with `"time"` where the
-device gives its own; `skipped.json` how often input was thrown away, for each reason (optional: never).
+`device.toml` holds the device's keys without its port; `wire.bin`, or `wire.hex` with comments after `#`, what comes
+over the line; `readings.jsonl` one line for each reading: `{"values": {...}}`, with `"time"` where the device gives its
+own; `skipped.json` how often input was thrown away, for each reason (optional: never).
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ FOLDERS = sorted(path for path in CASES.glob("*/*") if path.is_dir())
 
 
 def stream_of(case: Path) -> bytes:
-    if (case / "input.bin").exists():
-        return (case / "input.bin").read_bytes()
-    return bytes.fromhex(" ".join(line.partition("#")[0] for line in (case / "input.hex").read_text().splitlines()))
+    if (case / "wire.bin").exists():
+        return (case / "wire.bin").read_bytes()
+    return bytes.fromhex(" ".join(line.partition("#")[0] for line in (case / "wire.hex").read_text().splitlines()))
 
 
 def fields_of(case: Path) -> dict[str, Any]:
-    path = case / "config.toml"
-    return tomllib.loads(path.read_text()) if path.exists() else {}
+    return tomllib.loads((case / "device.toml").read_text())
 
 
 def cuts(stream: bytes) -> dict[str, list[bytes]]:
@@ -48,7 +47,7 @@ def cuts(stream: bytes) -> dict[str, list[bytes]]:
 async def test_the_readings_of_a_case_are_as_expected_however_its_bytes_are_cut(case: Path) -> None:
     """Bytes in, readings out: whole, byte by byte and in pieces."""
     adapter: Any = registry.adapter(case.parent.name)(port="/dev/null", **fields_of(case))
-    expected = [json.loads(line) for line in (case / "expected.jsonl").read_text().splitlines()]
+    expected = [json.loads(line) for line in (case / "readings.jsonl").read_text().splitlines()]
     skipped_path = case / "skipped.json"
     skipped = json.loads(skipped_path.read_text()) if skipped_path.exists() else {}
     for way, chunks in cuts(stream_of(case)).items():

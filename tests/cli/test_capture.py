@@ -106,8 +106,8 @@ def test_a_capture_of_a_device_is_a_golden_case_and_plays_again(tmp_path: Path, 
     status, out, _ = invoke("capture", "scale", "-c", config, "-o", file, "--for", "1s", "--as-case", case)
     assert status == 0
     assert "weight 12345" in out
-    assert (case / "config.toml").read_text() == 'format = "key-value"\n'
-    assert len((case / "expected.jsonl").read_text().splitlines()) == 2
+    assert (case / "device.toml").read_text() == 'format = "key-value"\n'
+    assert len((case / "readings.jsonl").read_text().splitlines()) == 2
     structlog.reset_defaults()
     asyncio.run(test_cases.test_the_readings_of_a_case_are_as_expected_however_its_bytes_are_cut(case))
     status, out, error = invoke("replay", file, "--into", "scale", "-c", config, "--fast")
