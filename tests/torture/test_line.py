@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import termios
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,19 @@ async def test_a_device_waits_for_a_reader(tmp_path: Path) -> None:
         line.take_back()
         assert not line.has_waiting()
         assert (line.count, line.taken_back) == (0, written)
+
+
+async def test_what_is_left_is_taken_back_however_the_line_was_set(tmp_path: Path) -> None:
+    """A reader that is killed while it sets the line up may leave VMIN at 0, where a read that finds nothing returns."""
+    with Line("x", "json", tmp_path / "tty", 1e6) as line:
+        line.step(1.0)
+        terminal = os.open(line.port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        settings = termios.tcgetattr(terminal)
+        settings[6][termios.VMIN] = 0
+        termios.tcsetattr(terminal, termios.TCSANOW, settings)
+        os.close(terminal)
+        line.take_back()
+        assert (line.count, line.taken_back) == (0, 1)
 
 
 async def test_what_was_read_is_known(tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ class Line:
             return
         lines = 0
         with suppress(BlockingIOError):
-            while True:
-                lines += os.read(self._far, QUEUE).count(b"\n")
+            while chunk := os.read(self._far, QUEUE):  # empty: a reader that was just setting the line up left VMIN at 0
+                lines += chunk.count(b"\n")
         self.taken_back += lines
         self._rest = b""
         del self.written[self.count - lines :]
