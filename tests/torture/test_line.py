@@ -58,7 +58,7 @@ async def test_a_device_waits_for_a_reader(tmp_path: Path) -> None:
 
 
 async def test_what_is_left_is_taken_back_however_the_line_was_set(tmp_path: Path) -> None:
-    """A reader that is killed while it sets the line up may leave VMIN at 0, where a read that finds nothing returns."""
+    """A reader killed while it sets the line up may leave VMIN at 0: a read that finds nothing returns."""
     with Line("x", "json", tmp_path / "tty", 1e6) as line:
         line.step(1.0)
         terminal = os.open(line.port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)

@@ -112,7 +112,7 @@ class Line:
             return
         lines = 0
         with suppress(BlockingIOError):
-            while chunk := os.read(self._far, QUEUE):  # empty: a reader that was just setting the line up left VMIN at 0
+            while chunk := os.read(self._far, QUEUE):  # empty where a reader has left VMIN at 0
                 lines += chunk.count(b"\n")
         self.taken_back += lines
         self._rest = b""
