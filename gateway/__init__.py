@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         Tls,
         Will,
     )
+    from gateway.config.secret import Secret
+    from gateway.config.uplinks import Broker as BrokerKeys
 
 __all__ = [
     "RESERVED",
@@ -43,6 +45,7 @@ __all__ = [
     "Authentication",
     "BlockingClient",
     "Broker",
+    "BrokerKeys",
     "CalledFromCallback",
     "Client",
     "ClientClosed",
@@ -67,6 +70,7 @@ __all__ = [
     "Outcome",
     "Publication",
     "Reconnecting",
+    "Secret",
     "Silent",
     "Size",
     "Status",
@@ -79,8 +83,13 @@ __all__ = [
 ]
 
 
+# Types for keys of adapters that a config knows as well: what is secret, and how a broker is reached.
+_OF_THE_CONFIG = {"Secret": ("gateway.config.secret", "Secret"), "BrokerKeys": ("gateway.config.uplinks", "Broker")}
+
+
 def __getattr__(name: str) -> Any:
-    # The client, which an adapter does not need, is imported when it is first asked for.
+    # The client, which few adapters need, and the config are imported when they are first asked for.
     if name in __all__:
-        return getattr(import_module("gateway.client"), name)
+        module, own = _OF_THE_CONFIG.get(name, ("gateway.client", name))
+        return getattr(import_module(module), own)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

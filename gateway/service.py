@@ -26,7 +26,7 @@ from gateway.devices import RunningDevice, place_of_memory
 from gateway.formats import FORMATS, Format
 from gateway.formats.choosing import choosing
 from gateway.formats.packing import Packing
-from gateway.mqtt import Network, Options, Tls, Will
+from gateway.mqtt import Options, Will
 from gateway.outbox import Outbox, OutboxError, OutboxInUse
 from gateway.reading import LEDGER, Publication
 from gateway.systemd import Notifier
@@ -281,7 +281,6 @@ def _packing(section: UplinkSection) -> Packing | None:
 
 
 def _broker(section: UplinkSection, endpoint: BrokerSection, identity: str, will: Will) -> Broker:
-    tls = endpoint.tls
     options = Options(
         client_id=endpoint.client_id or identity,
         username=endpoint.username,
@@ -293,26 +292,8 @@ def _broker(section: UplinkSection, endpoint: BrokerSection, identity: str, will
         connect_timeout=section.connect_timeout,
         ack_timeout=section.ack_timeout,
         ack_lag=min(ACK_LAG, section.ack_timeout / 10),
-        tls=None
-        if tls is None
-        else Tls(
-            ca=_text(tls.ca),
-            certificate=_text(tls.certificate),
-            key=_text(tls.key),
-            key_password=tls.key_password.get_secret_value() if tls.key_password else None,
-            insecure=tls.insecure,
-            server_name=tls.server_name,
-            alpn=tuple(tls.alpn),
-            minimum_version=tls.minimum_version,
-        ),
-        network=Network(
-            user_timeout=endpoint.user_timeout,
-            bind=endpoint.bind,
-            proxy=endpoint.proxy,
-            proxy_username=endpoint.proxy_username,
-            proxy_password=endpoint.proxy_password.get_secret_value() if endpoint.proxy_password else None,
-            headers=tuple((name, value.get_secret_value()) for name, value in (endpoint.headers or {}).items()),
-        ),
+        tls=endpoint.tls.options if endpoint.tls else None,
+        network=endpoint.network,
     )
     return Broker(endpoint.address, options, endpoint.profile or "generic")
 
@@ -360,7 +341,3 @@ def _client_id(config: Config, uplink: str) -> str:
         machine = ""
     parts = (machine, config.gateway.id, str(config.outbox.path), uplink)
     return "sg" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:18]
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema, model_validator
@@ -11,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJson
 from gateway.config.problems import Conflict, refuse, refuse_together
 from gateway.config.secret import THREE_WAYS, Secret, SecretSchema
 from gateway.config.section import ReadableFile, Section, Text
-from gateway.mqtt import Network
+from gateway.mqtt import Network, Tls
 from gateway.mqtt.address import Proxy
 from gateway.units import Duration
 
@@ -131,6 +132,28 @@ class TlsSection(Section):
             raise refuse_together(conflicts)
         return self
 
+    @property
+    def options(self) -> Tls:
+        """What the engine takes."""
+        return Tls(
+            ca=_text(self.ca),
+            certificate=_text(self.certificate),
+            key=_text(self.key),
+            key_password=_told(self.key_password),
+            insecure=self.insecure,
+            server_name=self.server_name,
+            alpn=tuple(self.alpn),
+            minimum_version=self.minimum_version,
+        )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _told(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
 
 class ReachSection(Section):
     """What an uplink and a broker may say about TLS and the network."""
@@ -158,6 +181,18 @@ class ReachSection(Section):
         le=2_000_000,
         description="The kernel gives a link up that has not acknowledged sent bytes for this long (TCP_USER_TIMEOUT).",
     )
+
+    @property
+    def network(self) -> Network:
+        """What the engine takes."""
+        return Network(
+            user_timeout=self.user_timeout,
+            bind=self.bind,
+            proxy=self.proxy,
+            proxy_username=self.proxy_username,
+            proxy_password=_told(self.proxy_password),
+            headers=tuple((name, value.get_secret_value()) for name, value in (self.headers or {}).items()),
+        )
 
     def out_of_place(self, schemes: set[str], who: str) -> list[Conflict]:
         """Return the conflicts of these keys with the brokers that there are; `who` has them in words."""

@@ -30,9 +30,6 @@ def schema() -> Schema:
         devices.append({"$ref": f"#/$defs/{kind}"})
     properties = whole["properties"]
     properties["devices"]["additionalProperties"] = {"oneOf": devices}
-    # A broker that needs no keys of its own is just its URL.
-    brokers = definitions["UplinkSection"]["properties"]["brokers"]
-    brokers["items"] = {"anyOf": [definitions["BrokerSection"]["properties"]["url"], brokers["items"]]}
     return {
         "$schema": DIALECT,
         "title": "sensor-gateway",

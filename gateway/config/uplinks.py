@@ -119,7 +119,8 @@ def _broker(value: Any) -> Any:
     raise refuse("broker", 'must be a URL such as "mqtt://host", or a table with url')
 
 
-Broker: TypeAlias = Annotated[BrokerSection, BeforeValidator(_broker)]
+Broker: TypeAlias = Annotated[BrokerSection, BeforeValidator(_broker, json_schema_input_type=BrokerUrl | BrokerSection)]
+"""A broker, or only its URL."""
 
 
 class UplinkSection(ReachSection):
