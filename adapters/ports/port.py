@@ -97,7 +97,7 @@ class Port:
     async def open(self) -> None:
         """Open it, and throw away what comes while it settles; `async with` does. Raises DeviceError."""
         look, self._look, self.is_gone = looker(), None, False
-        self._port = await in_thread(self._open, _close)
+        self._port = await in_thread(self._open, lambda port: port.close())
         self._fd = self._port.fileno()
         try:
             await self._begin()
@@ -273,10 +273,6 @@ class Port:
         if error.errno in _GONE:
             return DeviceError(f"{self.lost} ({self.path})")
         return DeviceError(f"cannot {doing} {self.path}: {error.strerror}")
-
-
-def _close(port: Opened) -> None:
-    port.close()
 
 
 async def _writable(fd: int) -> None:

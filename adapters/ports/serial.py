@@ -8,6 +8,7 @@ import os
 import struct
 import termios
 import threading
+from collections import Counter
 from contextlib import suppress
 
 import serial
@@ -21,8 +22,58 @@ from gateway import DeviceError
 __all__ = ["CHUNK", "Bytesize", "Line", "Parity", "SerialPort"]
 
 
+PATIENCE = 2.0
+"""Seconds that an opening waits for this process to be done with an earlier one of the same port."""
+
+
+class _Underway:
+    """The places of ports that threads of this process are opening or closing: their locks are nobody else's."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._places: Counter[str] = Counter()
+
+    def enter(self, place: str, patience: float) -> None:
+        """Be under way there, as soon as nobody else is, or after `patience` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: place not in self._places, patience)
+            self._places[place] += 1
+
+    def leave(self, place: str) -> None:
+        """Be there, or be gone."""
+        with self._changed:
+            self._places[place] -= 1
+            if not self._places[place]:
+                del self._places[place]
+            self._changed.notify_all()
+
+
+_underway = _Underway()
+
+
 class _Port(serial.Serial):
     """pyserial's port, which keeps what the device said between the plugging in and the opening."""
+
+    place = ""
+    _is_underway = False
+
+    def depart(self, patience: float) -> None:
+        """Begin to open or to close, when nobody else does so at the same place, or after `patience` seconds."""
+        _underway.enter(self.place, patience)
+        self._is_underway = True
+
+    def arrive(self) -> None:
+        """Be open, in the hands of whoever wanted it, or closed."""
+        if self._is_underway:
+            self._is_underway = False
+            _underway.leave(self.place)
+
+    def close(self) -> None:
+        """Close it, unless that is done."""
+        try:
+            super().close()
+        finally:
+            self.arrive()
 
     def _reset_input_buffer(self) -> None:
         """Throw nothing away; pyserial calls this when it opens."""
@@ -40,10 +91,11 @@ class SerialPort(Port):
     """A port of this machine, by its path or by its USB identity; see `Port` for how it is read and written.
 
     A path that is a symbolic link, and a USB identity, are resolved at each opening. What the kernel has received
-    before the opening is read. The port is locked, so that no second reader gets half of what comes.
+    before the opening is read. The port is locked, so that no second reader gets half of what comes; an opening waits
+    for an earlier one in this process that was given up, and for a closing that takes its time.
     """
 
-    _port: serial.Serial | None
+    _port: _Port | None
 
     def __init__(self, path: str | Usb, line: Line | None = None) -> None:
         super().__init__(str(path), line or Line())
@@ -66,13 +118,18 @@ class SerialPort(Port):
         wanted = {"baudrate": baudrate, "bytesize": bytesize, "parity": parity, "stopbits": stopbits}
         try:
             self._port.apply_settings(wanted)
-            _tell_empty_from_gone(self._fd)
         except (OSError, ValueError, termios.error) as error:
             raise DeviceError(f"{self.path} cannot do {baudrate} {bytesize}{parity}{stopbits:g}: {error}") from error
+
+    async def _begin(self) -> None:
+        assert self._port is not None  # noqa: S101 - for the type checker
+        self._port.arrive()
 
     def _shut(self, port: Opened) -> None:
         """Close it; in a thread if the kernel would first wait, up to 30 s, for what was written to be sent."""
         if self._unsent(port.fileno()):
+            if isinstance(port, _Port):
+                port.depart(0)
             threading.Thread(target=port.close, name=f"close-{self.path}", daemon=True).start()
         else:
             port.close()
@@ -94,16 +151,17 @@ class SerialPort(Port):
             parity=line.parity,
             stopbits=line.stopbits,
             timeout=0,
+            inter_byte_timeout=0,  # VMIN 1: an empty port answers EAGAIN, and only one that is gone with 0 bytes
             exclusive=True,
         )
         if line.dtr is not None:
             port.dtr = line.dtr
         if line.rts is not None:
             port.rts = line.rts
-        port.port = path
+        port.port, port.place = path, os.path.realpath(path)
+        port.depart(PATIENCE)
         try:
             port.open()
-            _tell_empty_from_gone(port.fileno())
         except (OSError, ValueError, termios.error) as error:  # pyserial's own exception is an OSError
             port.close()
             raise cannot_open(path, error) from error
@@ -128,11 +186,3 @@ def tune(port: serial.Serial, line: Line) -> None:
                 f"cannot open {port.port}: its driver has no RS-485 mode. Fix: leave rs485 out if the transceiver "
                 "turns by itself, as in most USB adapters"
             ) from error
-
-
-def _tell_empty_from_gone(fd: int) -> None:
-    """Have an empty port answer EAGAIN: as pyserial leaves it, empty and unplugged both answer with 0 bytes."""
-    attributes = termios.tcgetattr(fd)
-    attributes[6][termios.VMIN] = 1
-    attributes[6][termios.VTIME] = 0
-    termios.tcsetattr(fd, termios.TCSANOW, attributes)

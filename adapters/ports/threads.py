@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import suppress
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -13,44 +14,69 @@ T = TypeVar("T")
 async def in_thread(call: Callable[[], T], discard: Callable[[T], None]) -> T:
     """Return what `call` returns, or raise what it raises, from a daemon thread of its own.
 
-    When this is cancelled before the answer is there, the thread is left alone, and `discard` is given the answer when
-    it comes. The loop's own executor would hold up the end of the process until the call returns.
+    When this is cancelled before the answer is there, the thread is left alone, and gives the answer to `discard` when
+    it comes; an answer that is already there is given to `discard` before the cancellation goes on. The loop's own
+    executor would hold up the end of the process until the call returns.
     """
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
+    awaited = _Awaited(discard)
+    ended: asyncio.Future[None] = loop.create_future()
+    failures: list[BaseException] = []
 
-    def resolve(result: T) -> None:
-        if answer.cancelled():
-            discard(result)
-        else:
-            answer.set_result(result)
-
-    def reject(error: BaseException) -> None:
-        if not answer.cancelled():
-            answer.set_exception(error)
+    def end() -> None:
+        if not ended.done():
+            ended.set_result(None)
 
     def work() -> None:
         try:
-            result = call()
+            answer = call()
         except BaseException as error:  # noqa: BLE001 - raised again where the answer is awaited
-            _tell(loop, reject, error)
+            failures.append(error)
         else:
-            if not _tell(loop, resolve, result):
-                discard(result)
+            awaited.came(answer)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(end)
 
     threading.Thread(target=work, name=f"in-thread-{getattr(call, '__name__', 'call')}", daemon=True).start()
     try:
-        return await answer
-    except asyncio.CancelledError:
-        # The answer may have come in the same turn of the loop as the cancellation.
-        if answer.done() and not answer.cancelled() and answer.exception() is None:
-            discard(answer.result())
+        await ended
+    except BaseException:
+        awaited.abandon()
         raise
+    if failures:
+        raise failures.pop()
+    return awaited.take()
 
 
-def _tell(loop: asyncio.AbstractEventLoop, listener: Callable[[T], None], news: T) -> bool:
-    try:
-        loop.call_soon_threadsafe(listener, news)
-    except RuntimeError:  # the loop is closed: nobody waits any more
-        return False
-    return True
+class _Awaited(Generic[T]):
+    """An answer that is handed from a thread to a coroutine, or thrown away, exactly once, whenever that one leaves.
+
+    It does not take a turn of the loop: a loop that is closed first would leave the answer to nobody.
+    """
+
+    def __init__(self, discard: Callable[[T], None]) -> None:
+        self._discard = discard
+        self._lock = threading.Lock()
+        self._answers: list[T] = []
+        self._is_abandoned = False
+
+    def came(self, answer: T) -> None:
+        """Keep the answer for whoever waits; called by the thread."""
+        with self._lock:
+            if not self._is_abandoned:
+                self._answers.append(answer)
+                return
+        self._discard(answer)
+
+    def take(self) -> T:
+        """Return the answer."""
+        with self._lock:
+            return self._answers.pop()
+
+    def abandon(self) -> None:
+        """Wait no more."""
+        with self._lock:
+            self._is_abandoned = True
+            left, self._answers = self._answers, []
+        for answer in left:
+            self._discard(answer)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.ports import serial
 from adapters.ports.port import Line
 from adapters.ports.serial import SerialPort
 from gateway import DeviceError
@@ -176,15 +178,73 @@ class Draining(SerialPort):
 
 
 async def test_closing_a_line_that_still_sends_holds_up_nobody(tmp_path: Path) -> None:
-    """The kernel waits in close until everything is sent; the loop does not."""
+    """The kernel waits in close until everything is sent; the loop does not, and the next opening does."""
     with Cable(tmp_path / "tty") as cable:
-        port = Draining(cable.path)
+        port, again = Draining(cable.path), SerialPort(cable.path)
         async with port:
             pass
         assert not port.closed.is_set()
         assert not port.is_open
+        opening = asyncio.create_task(again.open())
+        assert await asyncio.to_thread(waits_for_its_place, cable.terminal)
+        assert not opening.done()
         port.gate.set()
-        assert await asyncio.to_thread(port.closed.wait, WAIT)
+        async with asyncio.timeout(WAIT):
+            await opening
+        assert port.closed.is_set()
+        again.close()
+
+
+class Lingering(SerialPort):
+    """A driver that has the port, and its lock, long before it says so."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.has_it, self.gate = threading.Event(), threading.Event()
+
+    def _open(self) -> Any:
+        port = super()._open()
+        self.has_it.set()
+        self.gate.wait(WAIT)
+        return port
+
+
+async def test_an_opening_waits_for_one_that_was_given_up(tmp_path: Path) -> None:
+    """A device that is opened again at once finds its port free, and not held by the gateway itself."""
+    with Cable(tmp_path / "tty") as cable:
+        port, again = Lingering(cable.path), SerialPort(cable.path)
+        given_up = asyncio.create_task(port.open())
+        assert await asyncio.to_thread(port.has_it.wait, WAIT)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        opening = asyncio.create_task(again.open())
+        assert await asyncio.to_thread(waits_for_its_place, cable.terminal)
+        assert not opening.done()
+        port.gate.set()
+        async with asyncio.timeout(WAIT):
+            await opening
+        again.close()
+
+
+async def test_a_port_that_is_in_use_is_not_waited_for(tmp_path: Path) -> None:
+    """Who holds it is said at once: it will not be free in a moment."""
+    with Cable(tmp_path / "tty") as cable:
+        async with SerialPort(cable.path):
+            with pytest.raises(DeviceError, match="which is this gateway"):
+                await SerialPort(cable.path).open()
+            assert cable.terminal not in serial._underway._places
+        assert not serial._underway._places
+
+
+def waits_for_its_place(place: str) -> bool:
+    """Return whether somebody waits until nobody else opens or closes the port there."""
+    ends = time.monotonic() + WAIT
+    while time.monotonic() < ends:
+        if serial._underway._changed._waiters:  # type: ignore[attr-defined]
+            return place in serial._underway._places
+        time.sleep(0.001)
+    return False
 
 
 async def readable(port: SerialPort) -> None:
