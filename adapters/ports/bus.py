@@ -13,6 +13,7 @@ from adapters.ports.threads import in_thread
 from gateway import DeviceError, Silent
 
 _SHOWN = 16  # bytes of a wrong answer in a message
+_BITS = 11  # of a byte on the line, at most: start, eight, parity, stop
 
 
 class Cutter(Protocol):
@@ -28,30 +29,43 @@ class NoAnswer(Silent):
 
 
 class Turn:
-    """The port, for one device alone, until the turn ends."""
+    """The port, for one device alone, until the turn ends: `timeout` seconds after it began, or was renewed."""
 
-    def __init__(self, port: Port) -> None:
-        self._port = port
+    def __init__(self, bus: Bus, timeout: float) -> None:
+        self._bus = bus
+        self._timeout = timeout
         self._rest: list[bytes] = []
+        self.limit: asyncio.Timeout
         self.heard = bytearray()  # since the last request
         self.asked = b""
+
+    def renew(self) -> None:
+        """Begin the time anew, for one more question that nobody else may come before."""
+        self.limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until the line has been silent for so long; what comes meanwhile is thrown away."""
+        loop = asyncio.get_running_loop()
+        while (left := self._bus.busy_until + seconds - loop.time()) > 0:
+            await asyncio.sleep(left)
+            self.discard()
 
     async def write(self, data: bytes) -> None:
         """Write all of `data`. Raises DeviceError when the port is gone."""
         self.asked = data
         self.heard.clear()
         self._rest.clear()
-        await self._port.write(data)
+        await self._bus.write(data)
 
     async def read(self) -> bytes:
         """Return the next chunk. Raises DeviceError when the port is gone."""
-        chunk = await self._port.read()
+        chunk = await self._bus.read()
         self.heard += chunk
         return chunk
 
     def discard(self) -> None:
         """Throw away what came and was not read."""
-        self._port.discard()
+        self._bus.discard()
 
     async def frame(self, framer: Cutter) -> bytes:
         """Return the next frame that comes. Raises DeviceError when the port is gone."""
@@ -86,6 +100,7 @@ class Bus:
         self.port = port
         self.users = [user]
         self.lost: str | None = None  # why the port was closed before the last one had left
+        self.busy_until = 0.0  # when the last byte has passed over the line, either way, by the loop's clock
         self._free = asyncio.Lock()  # is fair
 
     @asynccontextmanager
@@ -98,14 +113,14 @@ class Bus:
         async with self._free:
             if self.lost is not None:
                 raise DeviceError(self.lost)
-            turn = Turn(self.port)
+            turn = Turn(self, timeout)
             self.port.watch(None)
             try:
-                async with asyncio.timeout(timeout) as limit:
-                    self.port.discard()
+                async with asyncio.timeout(timeout) as turn.limit:
+                    self.discard()
                     yield turn
             except TimeoutError:
-                if not limit.expired():
+                if not turn.limit.expired():
                     raise
                 raise NoAnswer(turn.nothing(timeout)) from None
             finally:
@@ -120,6 +135,26 @@ class Bus:
                 await self.port.open()
                 self._rest()
 
+    async def write(self, data: bytes) -> None:
+        """Write all of `data`. Raises DeviceError when the port is gone."""
+        await self.port.write(data)
+        # The kernel has it; the line takes its time.
+        self._busy(len(data) * _BITS / self.port.line.baudrate)
+
+    async def read(self) -> bytes:
+        """Return the next chunk. Raises DeviceError when the port is gone."""
+        chunk = await self.port.read()
+        self._busy()
+        return chunk
+
+    def discard(self) -> None:
+        """Throw away what came and was not read. Raises DeviceError when the port is gone."""
+        if self.port.discard():
+            self._busy()
+
+    def _busy(self, seconds: float = 0.0) -> None:
+        self.busy_until = asyncio.get_running_loop().time() + seconds
+
     def _rest(self) -> None:
         if self.port.is_gone:
             self.lost = f"{self.port.lost} ({self.port.path})"
@@ -130,7 +165,7 @@ class Bus:
     def _idle(self) -> None:
         """Throw away what comes while nobody has a turn, and find an unplugging at once."""
         with suppress(DeviceError):
-            self.port.discard()
+            self.discard()
         if self.port.is_gone:
             self._rest()
 

@@ -284,6 +284,33 @@ async def test_no_answer_is_told_apart(cable: Cable, reply: bytes | None, words:
     assert words in str(told.value)
 
 
+async def test_a_line_is_quiet_for_as_long_as_is_asked_for(cable: Cable) -> None:
+    """What was written takes its time on the line, and each byte that comes late begins the silence anew."""
+    loop = asyncio.get_running_loop()
+    async with bus(SerialPort(cable.path, Line(baudrate=1200)), "a") as line:
+        async with line.turn(WAIT) as turn:
+            await turn.quiet(WAIT)  # nobody has spoken yet
+            before = loop.time()
+            await turn.write(b"12345678")  # 88 bits: 73 ms
+        async with line.turn(WAIT) as turn:
+            loop.call_later(0.08, cable.write, b"late")
+            await turn.quiet(0.03)
+        assert loop.time() - before >= 0.11
+
+
+async def test_a_renewed_turn_has_its_whole_time_again(cable: Cable) -> None:
+    """Questions that belong together are not torn apart, and each has the time that one has."""
+    with Wire(cable, {b"a": b"1\n"}):
+        async with bus(SerialPort(cable.path), "a") as line, line.turn(WAIT) as turn:
+            first = turn.limit.when()
+            assert first is not None
+            await turn.ask(b"a\n", LineFramer(100))
+            turn.renew()
+            second = turn.limit.when()
+            assert second is not None
+            assert first < second <= asyncio.get_running_loop().time() + WAIT
+
+
 async def test_a_timeout_of_the_adapter_itself_is_its_own(cable: Cable) -> None:
     """Only the turn's own deadline is a silence."""
     async with bus(SerialPort(cable.path), "a") as line:
