@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -50,12 +50,12 @@ class Exec(_Lines):
     async def run(self, device: Device) -> None:
         """Run the command and take in what it writes. Raises DeviceError when it fails, with what it said."""
         if self.interval is None:
-            await self._once(device, None)
+            await _whole(self._once(device, None))
             raise DeviceError(f"{self.command[0]} has ended")
         loop = asyncio.get_running_loop()
         start = loop.time() + spread(device.name, self.interval) - self.interval
         while True:
-            await self._once(device, self.timeout)
+            await _whole(self._once(device, self.timeout))
             now = loop.time()
             await asyncio.sleep(following(start, self.interval, now) - now)
 
@@ -181,6 +181,22 @@ async def _last(stream: asyncio.StreamReader) -> str:
     while chunk := await stream.read(_CHUNK):
         kept = (kept + chunk)[-_ERRORS:]
     return " ".join(kept.decode("utf-8", "replace").split())
+
+
+async def _whole(work: Coroutine[None, None, None]) -> None:
+    """Do it. When this is cancelled, so is the work, once: it ends in its own time, however often that is asked for."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # or it would be logged as one that nobody has asked for
+        raise
+    task.result()
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.line_sources import Datagrams, Exec, FileTail
-from tests.adapters.notebook import Notebook, running
+from tests.adapters.notebook import WAIT, Notebook, running
 from tests.ports import free_port
 
 
@@ -34,6 +34,24 @@ async def test_a_command_that_is_started_again() -> None:
     async with running(device):
         await notes.until(lambda: len(notes.readings) >= 3)
     assert notes.of("d")[0] == {"temp": 48.3}
+
+
+async def test_a_command_is_ended_however_often_that_is_asked_for(tmp_path: Path) -> None:
+    """Cancelled again while the command still ends, the device waits for that: no process is left behind."""
+    notes, told = Notebook(), tmp_path / "told"
+    script = f"trap 'touch {told}; sleep 0.2; exit' TERM; echo '{{\"n\": '$$'}}'; sleep 1000 & wait"
+    device = notes.device("d", Exec(command=["sh", "-c", script]))
+    task = asyncio.create_task(device.run())
+    await notes.until(lambda: bool(notes.readings))
+    task.cancel()
+    async with asyncio.timeout(WAIT):
+        while not told.exists():
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(notes.of("d")[0]["n"]), 0)
 
 
 @pytest.mark.parametrize(
