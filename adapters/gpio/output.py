@@ -9,12 +9,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from adapters.frames.levels import as_level
 from adapters.gpio.device import GpioDevice, Name
 from adapters.ports.gpio_line import Drive, GpioLine, Request, Wanted
 from adapters.ports.guard import guarded
-from gateway import Command, Device, DeviceError, Duration, Value
-
-_LEVELS = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
+from gateway import Command, Device, DeviceError, Duration
 
 
 class GpioOutput(GpioDevice):
@@ -107,8 +106,3 @@ class GpioOutput(GpioDevice):
             device.take_in({self.metric: line.get()})
         except DeviceError as error:
             device.skip(str(error))
-
-
-def as_level(value: Value) -> bool | None:
-    """Return the level that is meant, or None if it is none."""
-    return _LEVELS.get(str(value).strip().lower())

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from adapters.gpio.output import GpioOutput, as_level
+from adapters.frames.levels import as_level
+from adapters.gpio.output import GpioOutput
 from adapters.ports.gpio_line import Wanted
 from adapters.ports.guard import guarded
 from adapters.ports.simulated_gpio import SimulatedOutput
