@@ -54,7 +54,6 @@ class Bounds:
         self._log = log
         self._times = times
         self._logger = logger
-        self._accounts = [follower.account for follower in log.followers.values()]
         # Bytes that may exist only in memory. What goes over on the card is dropped there.
         self._room = max_size if self._reject or not log.has_card else END
         self._limit = ("max_size", max_size)
@@ -81,8 +80,8 @@ class Bounds:
         if self._fault is not None and self._in_memory(size, count) > self._memory_limit:
             self._spill(size, count)
         if self._log.weight + size <= self._room:
-            for account in self._accounts:
-                if account.waiting + count > self.max_count:
+            for follower in self._log.followers.values():
+                if follower.account.waiting + count > self.max_count:
                     break
             else:
                 return True
@@ -135,7 +134,7 @@ class Bounds:
         """Return how many readings, and how many bytes, can be admitted for sure; END where there is no bound."""
         if not self._reject:
             return END, END
-        most = max((account.waiting for account in self._accounts), default=0)
+        most = self._most()
         count, size = self.max_count - most, self._room - self._log.weight
         if self._fault is not None:
             half = (self._memory_limit - self._in_memory(0, 0)) // 2
@@ -167,10 +166,13 @@ class Bounds:
             self.give_up(log.kept[: 1 + over // BESIDE], "fault", in_flight=True)
             log.keep_high(log.tail.start)
 
+    def _most(self) -> int:
+        """Return how many wait for the uplink for which most do."""
+        return max((follower.account.waiting for follower in self._log.followers.values()), default=0)
+
     def _over(self, size: int, count: int) -> tuple[str, str]:
         """Return (word, sentence) for the bound that is reached with `size` bytes and `count` readings more."""
-        log = self._log
-        most = max((account.waiting for account in self._accounts), default=0)
+        log, most = self._log, self._most()
         if most + count > self.max_count:
             return "count", f"the outbox is full: {most} wait, and max_count is {self.max_count}"
         if log.weight + size > self._room:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.outbox.commit import Commit, State
@@ -239,6 +239,26 @@ class Log:
             self._take_off(self.tail.punch(a, b))
         self._thin_at = max(SPARSE, 2 * len(self.tail))
 
+    def expect(self, streams: Iterable[str], high: Collection[str]) -> None:
+        """Have the card know of these streams before they say anything; those in `high` go before others."""
+        for stream in streams:
+            self._seq.setdefault(stream, 0)
+        self.high = frozenset(high)
+        self.noted = True
+
+    def join(self, name: str, devices: Collection[str] | None = None) -> None:
+        """Have a follower of this name for all that is put in from now on, if there is none.
+
+        `devices`: of which streams it wants the readings; None: of all.
+        """
+        if name in self.followers:
+            return
+        claim = Claim([(0, self.next_id)], [], {}, None if devices is None else sorted(devices))
+        self.followers[name] = Follower(name, self.epoch, claim, 0, 0, self.high_ids)
+        self._is_choosy |= devices is not None
+        self._accounts.clear()
+        self.noted = True
+
     def remove(self, name: str) -> None:
         """Have no follower of this name: nothing waits for it any more, and the card is to forget it."""
         if self.followers.pop(name, None) is not None:
@@ -285,7 +305,7 @@ class Log:
         claims = {name: follower.claim for name, follower in self.followers.items()}
         void = not (readings or self.restless or self.urgent)
         then, self.urgent = self.urgent, []
-        forgotten, self._forgotten = self._forgotten, []
+        forgotten, self._forgotten = [one for one in self._forgotten if one not in self.followers], []
         self.dirty = self.noted = False
         streams = {} if self.durable_first else dict(self._seq)
         ledger, (aside, gone) = self.ledger.take(), self.quarantine.take()
@@ -314,8 +334,9 @@ class Log:
         self.flushed = max(self.flushed, commit.upto)
         if self.durable_first:
             self.visible = self.flushed
-        for name, follower in self.followers.items():
-            follower.recorded = commit.claims[name].acked[0][1]
+        for name, claim in commit.claims.items():
+            if name in self.followers:
+                self.followers[name].recorded = claim.acked[0][1]
         mean = (weight - self.weight) // max(1, self.secured - secured)
         self.tail.drop(min(self.flushed, self.tail.end - min(KEEP, KEEP_BYTES // max(1, mean))))
 
@@ -339,7 +360,7 @@ class Log:
             missing = [span for a, b in follower.acked.gaps(0, start) for span in stored.gaps(a, b)]
             count = 0
             for first, end in missing:
-                count += self.damaged(follower, [(first, end - 1, max(0, most[name] - count))])
+                count += self.damaged(follower, [(first, end - 1, max(0, most.get(name, 0) - count))])
             lost.append(count)
         self.blocks = len(present)
         self.flushed = max(self.tail.start, present[-1][1] if present else 0)

@@ -20,6 +20,7 @@ from gateway.outbox.card.writer import Writer
 from gateway.outbox.commit import State
 from gateway.outbox.committer import Committer
 from gateway.outbox.feed import Feed
+from gateway.outbox.follower import Follower
 from gateway.outbox.keeper import Keeper
 from gateway.outbox.ledger import Loss, nobody
 from gateway.outbox.log import Log
@@ -103,6 +104,7 @@ class Outbox:
         self.found: list[Loss] = []
         """What opening it has entered into the ledger: after an unclean end, or where the file went back in time."""
         self._feeds: dict[str, Feed] = {}
+        self._forgetting: set[str] = set()  # uplinks of which this is going on
         self._waking = False
         self._woke = 0.0  # seconds since boot
         self._brake: Brake
@@ -119,9 +121,7 @@ class Outbox:
             self._keeper = await self._open(self._store)
         self._brake = Brake(self._log, self._keeper)
         for name, follower in self._log.followers.items():
-            self._feeds[name] = Feed(
-                follower, self._log, self._times, self._keeper, on_progress=self._on_progress, logger=self._logger
-            )
+            self._feeds[name] = self._feed(follower)
         if self._clock.evidence is not None:
             self._timekeeper = Timekeeper(self._times, self._clock.evidence, self._hold, self._on_clock, self._logger)
             self._timekeeper.open()
@@ -137,6 +137,9 @@ class Outbox:
             for feed in self._feeds.values():
                 await feed.close()
             await self._keeper.close()
+
+    def _feed(self, follower: Follower) -> Feed:
+        return Feed(follower, self._log, self._times, self._keeper, on_progress=self._on_progress, logger=self._logger)
 
     def _build(self, state: State, epochs: Sequence[Epoch], offset: float) -> None:
         has_card = self._store is not None
@@ -306,6 +309,35 @@ class Outbox:
         self._on_progress()
         return sum(counts)
 
+    def expect(self, streams: Collection[str], high: Collection[str]) -> None:
+        """Take note, while it is open, of which streams are known to come, and of which of all streams go first."""
+        self._high = frozenset(high)
+        self._log.expect(streams, high)
+        self._keeper.schedule()
+
+    def join(self, name: str, devices: Collection[str] | None = None) -> Feed:
+        """Have an uplink of this name while it is open, and return what it has to deliver.
+
+        One that the outbox knows already goes on where it was; another gets what is put in from now on. Raises
+        ValueError for one that it knows with other `devices`, or is about to forget.
+        """
+        if name not in self._uplinks:
+            known = self._log.followers.get(name)
+            wanted = None if devices is None else frozenset(devices)
+            if name in self._forgetting or (known is not None and known.devices != wanted):
+                raise ValueError(f'the outbox cannot take the uplink "{name}" back while it is open')
+            self._uplinks.append(name)
+            self._log.join(name, devices)
+            if name not in self._feeds:
+                self._feeds[name] = self._feed(self._log.followers[name])
+            self._keeper.schedule()
+        return self._feeds[name]
+
+    def leave(self, name: str) -> int:
+        """Have no uplink of this name, as after a start without it; return how many readings are kept for it."""
+        self._uplinks.remove(name)
+        return self.strangers[name]
+
     @property
     def strangers(self) -> dict[str, int]:
         """For each uplink that the outbox knows, and the config does not, how many readings are kept for it."""
@@ -322,7 +354,11 @@ class Outbox:
             raise ValueError(f'the uplink "{name}" is in the config: take it out there, and restart the service, first')
         if name not in self._log.followers:
             raise ValueError(f'the outbox knows no uplink "{name}"')
-        count = await forget(self._log, self._keeper, self._times, self._log.followers[name])
+        self._forgetting.add(name)
+        try:
+            count = await forget(self._log, self._keeper, self._times, self._log.followers[name])
+        finally:
+            self._forgetting.discard(name)
         if name in self._feeds:
             await self._feeds.pop(name).close()
         self._on_progress()
