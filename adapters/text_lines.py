@@ -1,4 +1,4 @@
-"""Lines of text, wherever they come from: the keys that say how each becomes a reading."""
+"""Text that says readings, as lines or as whole messages: the keys that say how each becomes values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from gateway import Adapter, Device, Size, Value
 _EARLIEST, _LATEST = 946_684_800.0, 4_102_444_800.0
 
 
-class TextLines(Adapter):
-    """What says one reading with each line. A subclass says where lines come from."""
+class Text(Adapter):
+    """What says one reading with each piece of text. A subclass says where that comes from."""
 
-    format: Literal["json", "key-value", "csv", "regex"] = Field(
-        default="json", description="How a line is to be read."
+    format: Literal["json", "key-value", "csv", "regex", "value"] = Field(
+        default="json",
+        description="How a piece of text, such as a line, is to be read; value: it is one number, or one word.",
     )
     columns: list[str] = Field(default=[], description='Names of the columns, for "csv"; "-" leaves one out.')
     separator: str = Field(
@@ -33,24 +34,7 @@ class TextLines(Adapter):
         default=None, description="The value that holds the device's own time (UTC), if it has one."
     )
     time_format: Literal["s", "ms"] = Field(default="s", description="Seconds or milliseconds since 1970.")
-    checksum: suffix.Kind | None = Field(
-        default=None, description="A line ends with a checksum of this kind, in hex behind a mark, as in t=21.5*4C."
-    )
-    checksum_mark: str = Field(
-        default="*", json_schema_extra={"pattern": suffix.MARK}, description="Between a line and its checksum."
-    )
     encoding: str = Field(default="utf-8", description="How the device spells characters, such as utf-8 or latin-1.")
-    max_line: Size = Field(default=4096, ge=16, le=1_048_576, description="A longer line is thrown away and counted.")
-    skip_first: bool = Field(
-        default=False, description="Throw away the first line after opening, which may be the second half of one."
-    )
-
-    @field_validator("checksum_mark")
-    @classmethod
-    def _checksum_mark(cls, given: str) -> str:
-        if not re.fullmatch(suffix.MARK, given):
-            raise ValueError('must be one sign that is no letter, digit or space, such as "*"')
-        return given
 
     @field_validator("encoding")
     @classmethod
@@ -84,11 +68,7 @@ class TextLines(Adapter):
         return self
 
     def decoder(self) -> text.Decoder:
-        """Return the function that reads one line."""
-        decode = self._formatted()
-        return suffix.checked(decode, self.checksum, self.checksum_mark) if self.checksum else decode
-
-    def _formatted(self) -> text.Decoder:
+        """Return the function that reads one piece of text."""
         match self.format:
             case "json":
                 return text.json_decoder(self.encoding)
@@ -98,10 +78,8 @@ class TextLines(Adapter):
                 return text.csv_decoder(self.columns, self.separator, self.encoding)
             case "regex":
                 return text.regex_decoder(self.pattern or "", self.encoding)
-
-    def framer(self) -> LineFramer:
-        """Return what cuts lines."""
-        return LineFramer(self.max_line, skip_first=self.skip_first)
+            case "value":
+                return text.value_decoder(self.encoding)
 
     def time_of(self, values: dict[str, Value], device: Device) -> float | None:
         """Take the device's own time out of `values`; None, and counted, if it cannot be right."""
@@ -116,3 +94,34 @@ class TextLines(Adapter):
                 return seconds
         device.skip("device time that cannot be right; the gateway's own is used", str(given).encode(errors="replace"))
         return None
+
+
+class TextLines(Text):
+    """What says one reading with each line. A subclass says where lines come from."""
+
+    checksum: suffix.Kind | None = Field(
+        default=None, description="A line ends with a checksum of this kind, in hex behind a mark, as in t=21.5*4C."
+    )
+    checksum_mark: str = Field(
+        default="*", json_schema_extra={"pattern": suffix.MARK}, description="Between a line and its checksum."
+    )
+    max_line: Size = Field(default=4096, ge=16, le=1_048_576, description="A longer line is thrown away and counted.")
+    skip_first: bool = Field(
+        default=False, description="Throw away the first line after opening, which may be the second half of one."
+    )
+
+    @field_validator("checksum_mark")
+    @classmethod
+    def _checksum_mark(cls, given: str) -> str:
+        if not re.fullmatch(suffix.MARK, given):
+            raise ValueError('must be one sign that is no letter, digit or space, such as "*"')
+        return given
+
+    def decoder(self) -> text.Decoder:
+        """Return the function that reads one line."""
+        decode = super().decoder()
+        return suffix.checked(decode, self.checksum, self.checksum_mark) if self.checksum else decode
+
+    def framer(self) -> LineFramer:
+        """Return what cuts lines."""
+        return LineFramer(self.max_line, skip_first=self.skip_first)

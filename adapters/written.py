@@ -15,6 +15,20 @@ from gateway import Command, Duration, Value
 GROUPS = frozenset({"value", "error"})
 
 
+def word_of(value: Value, words: Mapping[str, str] | None) -> str:
+    """Return how a value is written: by `words`, where there are some, and else as it is. Raises ValueError."""
+    word = str(value).lower() if isinstance(value, bool) else str(value)
+    if words is not None:
+        if word not in words:
+            raise ValueError(f"none of {', '.join(words)}")
+        return words[word]
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("text with control characters, which could be a second command")
+    return word
+
+
 class Template(BaseModel):
     """What is written for a command, and what the device answers."""
 
@@ -49,16 +63,7 @@ class Template(BaseModel):
 
     def text(self, value: Value) -> str:
         """Return what is written for a value. Raises ValueError."""
-        word = str(value).lower() if isinstance(value, bool) else str(value)
-        if self.words is not None:
-            if word not in self.words:
-                raise ValueError(f"none of {', '.join(self.words)}")
-            word = self.words[word]
-        elif isinstance(value, bool):
-            word = str(int(value))
-        elif isinstance(value, str) and not value.isprintable():
-            raise ValueError("text with control characters, which could be a second command")
-        return self.write.replace("{value}", word)
+        return self.write.replace("{value}", word_of(value, self.words))
 
 
 def _template(given: Any) -> Any:

@@ -23,8 +23,8 @@ class BinaryFramer:
 
     `length` is that of the whole frame in bytes, or tells it from the frame's first `head` bytes; 0: this is no frame.
     `check` says whether a whole frame is sound. No frame may be longer than `longest`. What is no frame is counted as
-    "bytes between frames", once for all that lie together; a frame that is not sound as "wrong checksum", and what is
-    in it is looked through once more, because a header may be a part of garbage.
+    "bytes between frames", once for all that lie together; a frame that is not sound as `unsound`, and what is in it is
+    looked through once more, because a header may be a part of garbage.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class BinaryFramer:
         *,
         head: int = 0,
         longest: int = 1024,
+        unsound: str = "wrong checksum",
     ) -> None:
         self.thrown: Counter[str] = Counter()
         self._header = header
@@ -42,6 +43,7 @@ class BinaryFramer:
         self._head = max(head, len(header))
         self._check = check
         self._longest = longest
+        self._unsound = unsound
         self._rest = bytearray()
         self._in_garbage = False
 
@@ -76,11 +78,17 @@ class BinaryFramer:
                 self._in_garbage = False
                 at += size
             else:
-                self.thrown["wrong checksum"] += 1
+                self.thrown[self._unsound] += 1
                 self._in_garbage = True  # counted already
                 at += 1
         del rest[:at]
         return frames
+
+    def finish(self) -> None:
+        """Count what has begun as a frame and will not be completed, because the stream is over."""
+        if self._rest:
+            self.thrown["half a frame at the end"] += 1
+            self._rest.clear()
 
     def _skip(self, count: int) -> None:
         if count > 0 and not self._in_garbage:

@@ -1,4 +1,4 @@
-"""What a line of text says, in four spellings: JSON, key=value, CSV and a regular expression of the user's own.
+"""What a line of text says, in five spellings: JSON, key=value, CSV, one value, and a pattern of the user's own.
 
 Each decoder takes a frame (bytes, without the line's end) and returns its values, or raises ValueError with the
 reason in words that do not depend on the content, so that reasons can be counted. Numbers become int or float, and
@@ -154,6 +154,19 @@ def _cells(line: str, separator: str) -> list[str]:
     except csv.Error:
         raise ValueError("not CSV") from None
     return rows[0] if len(rows) == 1 else []
+
+
+def value_decoder(encoding: str = "utf-8") -> Decoder:
+    """Return a decoder for text that is one value, called "value"; white space around it is left out."""
+    text = text_of(encoding)
+
+    def decode(frame: bytes) -> dict[str, Value]:
+        word = text(frame).strip()
+        if not word:
+            raise ValueError("no values in it")
+        return {"value": value(word)}
+
+    return decode
 
 
 def regex_decoder(pattern: str, encoding: str = "utf-8") -> Decoder:

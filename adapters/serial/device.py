@@ -155,11 +155,7 @@ class SerialDevice(SerialAdapter):
 
     async def hear(self, device: Device, port: Port, take: Take) -> None:
         """Have `take` take in what comes, until the port is unplugged or the device falls silent."""
-        if self.silent_after is None:
-            device.online()
-            await port.deliver(take)
-        else:  # a device that is expected to speak is there when it speaks
-            await _while_speaking(port, take, self.silent_after)
+        await hear(device, port, take, self.silent_after)
 
 
 class FramedDevice(SerialDevice):
@@ -234,7 +230,14 @@ def take_frames(
     return take
 
 
-async def _while_speaking(port: Port, take: Take, silent_after: float) -> None:
+async def hear(device: Device, port: Port, take: Take, silent_after: float | None) -> None:
+    """Have `take` take in what comes over an open port. Raises DeviceError when it is gone, Silent when nothing comes.
+
+    A device that is expected to speak within `silent_after` seconds is there when it speaks; any other at once.
+    """
+    if silent_after is None:
+        device.online()
+        await port.deliver(take)
     loop = asyncio.get_running_loop()
 
     def heard(chunk: bytes) -> Awaitable[None] | None:

@@ -1,23 +1,22 @@
 """What stands in for the device of each built-in adapter, so that one suite runs over all of them.
 
-A device that speaks by itself on a serial port needs nothing here: it says what its first golden case without
-`skipped.json` says.
+A device that speaks by itself on a serial port needs nothing here: it says what its first golden case says that has
+nothing to be thrown away.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from adapters.frames import sensirion_shdlc, winsen
 from adapters.frames.checksums import crc16_modbus
-from adapters.serial.device import FramedDevice
-from gateway import registry
-from gateway.testing import NoDevice, SerialStandIn, StandIn
+from gateway.testing import Case, NoDevice, SerialStandIn, StandIn
 from tests.adapters.frames import encoders
-from tests.adapters.test_cases import CASES, fields_of, stream_of
+from tests.adapters.test_cases import CASES
 from tests.ports import free_port
 
 
@@ -89,7 +88,7 @@ def sysfs(folder: Path) -> StandIn:
 
 def binary(folder: Path) -> StandIn:
     """A PMS5003, as the description of a frame in a golden case has it."""
-    return SerialStandIn(folder, encoders.EXAMPLES["plantower"], **fields_of(CASES / "serial-binary" / "pms5003"))
+    return SerialStandIn(folder, encoders.EXAMPLES["plantower"], **Case(CASES / "serial-binary" / "pms5003").keys)
 
 
 class Growing(Files):
@@ -129,6 +128,39 @@ class Sender:
         """Do nothing: nobody notices."""
 
 
+class Connected:
+    """A device that writes lines to whoever connects to it."""
+
+    can_be_lost = True
+
+    def __init__(self) -> None:
+        self._at = ("127.0.0.1", free_port())
+        self._listening: socket.socket | None = None
+        self._connections: list[socket.socket] = []
+        self.keys = {"connect": f"127.0.0.1:{self._at[1]}"}
+
+    def plug(self) -> None:
+        """Listen."""
+        self._listening = socket.create_server(self._at)
+        self._listening.setblocking(False)
+
+    def speak(self) -> None:
+        """Write a line to everybody."""
+        if self._listening is None:
+            return
+        with suppress(BlockingIOError):
+            self._connections.append(self._listening.accept()[0])
+        for connection in self._connections:
+            with suppress(OSError):  # it may be gone
+                connection.send(b'{"n": 1}\n')
+
+    def lose(self) -> None:
+        """Hang up, and listen no more."""
+        for one in (*self._connections, *filter(None, [self._listening])):
+            one.close()
+        self._connections, self._listening = [], None
+
+
 STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "gpio-counter": lambda folder: pulsing(interval="10ms"),
     "gpio-input": lambda folder: pulsing(),
@@ -142,6 +174,7 @@ STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "one-wire": one_wire,
     "simulator": lambda folder: NoDevice(interval="1ms"),
     "sysfs": sysfs,
+    "tcp": lambda folder: Connected(),
     "udp": lambda folder: Sender(),
     "system": lambda folder: NoDevice(interval="20ms"),
     "winsen-mhz19": mhz19,
@@ -149,20 +182,3 @@ STAND_INS: dict[str, Callable[[Path], StandIn]] = {
 
 # Nothing stands in for an I²C bus: of these, only what needs no device is checked.
 KEYS_ONLY = frozenset({"bh1750", "bme280", "sht"})
-
-
-def from_case(name: str) -> Callable[[Path], StandIn] | None:
-    """Return what says what a golden case says; None if there is no such case."""
-    for case in sorted(CASES.glob(f"{name}/*/")):
-        if not (case / "skipped.json").exists():
-            return lambda folder, case=case: SerialStandIn(folder, stream_of(case), **fields_of(case))
-    return None
-
-
-def stand_in_of(name: str) -> Callable[[Path], StandIn] | None:
-    """Return what makes the stand-in of an adapter in a folder; None if there is none."""
-    if name in STAND_INS:
-        return STAND_INS[name]
-    if name in KEYS_ONLY:
-        return lambda folder: NoDevice()
-    return from_case(name) if issubclass(registry.adapter(name), FramedDevice) else None

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from adapters.line_sources import Datagrams, Exec, FileTail
+from adapters.lines.exec import Exec
+from adapters.lines.file import FileTail
+from adapters.lines.udp import Udp
 from tests.adapters.notebook import WAIT, Notebook, running
 from tests.ports import free_port
 
@@ -84,7 +86,7 @@ async def test_datagrams() -> None:
     """Each may hold several lines, and the last one needs no end."""
     port = free_port()
     notes = Notebook()
-    device = notes.device("d", Datagrams(listen=f"127.0.0.1:{port}"))
+    device = notes.device("d", Udp(listen=f"127.0.0.1:{port}"))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         async with running(device):
             await notes.until(lambda: device.state == "online")
@@ -100,7 +102,7 @@ async def test_a_port_that_is_taken_is_said() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", 0))
         notes = Notebook()
-        device = notes.device("d", Datagrams(listen=f"127.0.0.1:{other.getsockname()[1]}"))
+        device = notes.device("d", Udp(listen=f"127.0.0.1:{other.getsockname()[1]}"))
         async with running(device), asyncio.timeout(20):
             while device.reason is None:
                 await asyncio.sleep(0)
@@ -109,9 +111,9 @@ async def test_a_port_that_is_taken_is_said() -> None:
 
 def test_listening_is_local_unless_somebody_says_otherwise() -> None:
     """The default hears this machine only; a name is no address."""
-    assert Datagrams().listen.startswith("127.0.0.1:")
+    assert Udp().listen.startswith("127.0.0.1:")
     with pytest.raises(ValidationError):
-        Datagrams(listen="localhost:5005")
+        Udp(listen="localhost:5005")
 
 
 async def test_a_file_that_grows_is_rotated_and_emptied(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Readings that come over the network as messages: from a broker, from posts of weather stations."""

@@ -1,0 +1,132 @@
+"""Connections that others make to this machine: as many as may be, each for as long as it speaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+from adapters.ports.address import endpoint
+from gateway import DeviceError
+
+# What is done with a chunk of bytes; answers None, or something to wait for before the next one. An empty one is the
+# end, which comes where the other side has said so, and not where the connection broke.
+Take: TypeAlias = Callable[[bytes], Awaitable[None] | None]
+
+
+class Listener:
+    """Listens, and gives what comes over each connection to a function of its own. See `listening`."""
+
+    def __init__(self, taking: Callable[[], Take], refused: Callable[[str], None], most: int, idle: float) -> None:
+        self.taking = taking
+        self.refused = refused
+        self.most = most
+        self.idle = idle
+        self.connections: set[_Connection] = set()
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: Exception) -> None:
+        """End all, because of a bug in what takes the bytes."""
+        if not self.broken.done():
+            self.broken.set_exception(error)
+
+
+@asynccontextmanager
+async def listening(
+    address: str, taking: Callable[[], Take], refused: Callable[[str], None], *, most: int, idle: float
+) -> AsyncIterator[Awaitable[None]]:
+    """Listen at `address`, as in "127.0.0.1:5006"; at the end, all connections are closed.
+
+    `taking` makes what takes the bytes of one connection. At most `most` connections are open at once, and one that
+    brings nothing for `idle` seconds is closed; `refused` is told the reason. What is given is to be awaited: it never
+    ends, and raises what a taker raises. Raises DeviceError when the address cannot be had.
+    """
+    loop = asyncio.get_running_loop()
+    listener = Listener(taking, refused, most, idle)
+    try:
+        server = await loop.create_server(lambda: _Connection(listener), *endpoint(address))
+    except OSError as error:
+        raise DeviceError(f"cannot listen at {address}: {error.strerror or error}") from error
+    try:
+        yield listener.broken
+    finally:
+        server.close()
+        for connection in [*listener.connections]:
+            connection.abort()
+        await server.wait_closed()
+        await asyncio.sleep(0)  # for the transports to close what they have
+
+
+class _Connection(asyncio.Protocol):
+    """One connection. It is read no faster than its bytes are taken."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._take: Take | None = None
+        self._heard = 0.0  # when something came last
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a server of TCP makes
+        self._transport = transport
+        listener = self._listener
+        if len(listener.connections) >= listener.most:
+            listener.refused(f"more than {listener.most} connections at once")
+            transport.abort()
+            return
+        listener.connections.add(self)
+        self._take = listener.taking()
+        self._heard = self._loop.time()
+        self._timer = self._loop.call_at(self._heard + listener.idle, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        self._taken(data)
+
+    def eof_received(self) -> None:
+        self._taken(b"")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._take = None
+        self._listener.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def abort(self) -> None:
+        """Hang up."""
+        self._transport.abort()
+
+    def _look(self) -> None:
+        """Hang up if nothing came for too long; a connection that is not read says nothing either way."""
+        silent = self._loop.time() - self._heard
+        if silent >= self._listener.idle and self._waiting is None:
+            self._listener.refused(f"a connection that brought nothing for {self._listener.idle:g} s")
+            self.abort()
+        else:
+            self._timer = self._loop.call_later(max(self._listener.idle - silent, 1.0), self._look)
+
+    def _taken(self, data: bytes) -> None:
+        if self._take is None:
+            return
+        try:
+            waiting = self._take(data)
+        except Exception as error:  # noqa: BLE001 - a bug, carried to whoever waits
+            self._listener.fail(error)
+            self.abort()
+            return
+        if waiting is not None and data:
+            self._transport.pause_reading()
+            self._waiting = asyncio.ensure_future(waiting)
+            self._waiting.add_done_callback(self._go_on)
+
+    def _go_on(self, _: object) -> None:
+        self._waiting = None
+        self._heard = self._loop.time()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
