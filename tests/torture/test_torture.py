@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.selftest.campaign import Campaign
-from gateway.cli.selftest.destination import find_kind
+from gateway.cli.selftest.destination import RigError, find_kind
 from gateway.cli.selftest.schedule import Act, draw
 from tests.system.harness import until
 
@@ -79,6 +79,28 @@ async def test_the_shortest_trace_is_what_it_takes(short: Path) -> None:
     """Of a round that fails, what has nothing to do with it is left out."""
     acts = [*NOISE, TRIGGERS["hurries"]]
     assert await campaign(short, "hurries").shorten(acts, 60.0) == [TRIGGERS["hurries"]]
+
+
+KILLS = [Act(number, "kill", way="was ready", amount=0.1) for number in range(1, 101)]
+
+
+async def test_a_gateway_that_cannot_start_is_not_waited_for(short: Path) -> None:
+    """It is started once, or once more by a kill, and what it said is why the self-test cannot go on."""
+    played: list[Act] = []
+    asked = campaign(short, "stillborn")
+    asked.tell = lambda words, act, outcome: played.append(act) if act else None
+    with pytest.raises(RigError, match=r"(?s)ended by itself, exit status 78.*no adapter is called that"):
+        await asked.run([KILLS])
+    assert len(played) <= 2
+
+
+async def test_a_gateway_that_starts_no_more_is_a_problem(short: Path) -> None:
+    """The round is over as soon as that is known, and what the gateway said is in the account."""
+    outcome = await campaign(short, "weary").run([KILLS])
+    told = [words for words in outcome.verdict.problems if "ended by itself, exit status 78" in words]
+    assert told
+    assert "no adapter is called that" in told[0]
+    assert outcome.done["kill"] <= 3
 
 
 def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:

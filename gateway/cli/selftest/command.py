@@ -38,7 +38,7 @@ def selftest(
 
     Runs the gateway itself with simulated serial devices and two brokers on this machine, and touches nothing else.
     Takes about two minutes; with --kills or --faults, as long as these take. Exit status: 0 every reading was delivered
-    or is in the ledger, 1 not so, 69 there is no broker to play with.
+    or is in the ledger, 1 not so, 69 there is no broker to play with, or the gateway does not start.
     """
     from gateway.cli.selftest.play import Wish, main
     from gateway.units import parse_duration

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gateway.cli.selftest.children import WARM, Children
-from gateway.cli.selftest.destination import Arrival, Destination, Kind
+from gateway.cli.selftest.destination import Arrival, Destination, Kind, RigError
 from gateway.cli.selftest.levers import Levers
 from gateway.cli.selftest.line import Line, watch
 from gateway.cli.selftest.runs import Gateway, Run
@@ -114,14 +114,15 @@ class Rig:
     async def play(self, acts: Sequence[Act], tell: Callable[[Act], None], until: float = float("inf")) -> Evidence:
         """Do what `acts` say, let everything run out, and return the evidence. `tell` is told of each as it begins.
 
-        No act begins after the clock of the loop says `until`.
+        No act begins after the clock of the loop says `until`, or once something is known to be wrong. Raises RigError
+        when the gateway has never got as far as its outbox.
         """
         evidence = self._evidence = Evidence(clock=[(time.time(), 0.0)])
         first = len(self.gateway.runs)
         await self.gateway.start()
         going: list[asyncio.Task[None]] = []
         for act in acts:
-            if asyncio.get_running_loop().time() >= until:
+            if asyncio.get_running_loop().time() >= until or evidence.problems or self.gateway.problems:
                 break
             await asyncio.sleep(act.pause)
             tell(act)
@@ -232,14 +233,16 @@ class Rig:
     async def _drain(self, evidence: Evidence) -> None:
         """Let the devices fall silent and everything arrive, and stop the gateway in order."""
         await self.gateway.ready()
+        if self.gateway.is_stillborn and not self.outbox.exists():
+            raise RigError(self.gateway.problems[-1])
         for line in self.lines:
             line.paused = True
         try:
-            seen = await self._all(lambda: not any(line.has_waiting() for line in self.lines))
+            seen = await self._all(lambda: self.gateway.is_stillborn or not any(map(Line.has_waiting, self.lines)))
             await asyncio.sleep(0.05)  # what has been read last is taken in
             before = self.gateway.figures
             gone = seen and await self.gateway.until(lambda: self._has_drained(before), DRAINED)
-            if not gone:
+            if not gone and not self.gateway.is_stillborn:
                 evidence.problems.append(f"not all has arrived within {DRAINED:g} s: {self._standing()}")
             await self.gateway.stop()
             if not await self._all(lambda: not any(each.life.owed for each in self.destinations.values())):

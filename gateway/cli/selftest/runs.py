@@ -57,6 +57,7 @@ class Gateway:
         self.figures: Mapping[str, Any] = {}
         self.log = folder / "gateway.log"
         self.changed = asyncio.Event()  # set, and made anew, whenever something is told
+        self.is_stillborn = False  # the last run has ended by itself, and was never ready
         self._name = folder.name
         self._children = children
         self._call = call
@@ -77,6 +78,7 @@ class Gateway:
         """Start a run. Does not wait until it is ready."""
         self.runs.append(Run(time.time()))
         self.figures = {}
+        self.is_stillborn = False
         address = f"{self._name}-{len(self.runs)}"  # in the abstract namespace: a path could be too long
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._notify.bind(f"\0{address}")
@@ -90,10 +92,10 @@ class Gateway:
         return await self.until(lambda: self.run.ready is not None, seconds)
 
     async def until(self, true: Callable[[], object], seconds: float) -> bool:
-        """Return whether something that it tells has become true within so many seconds."""
+        """Return whether something that it tells has become true within so many seconds, or before it is stillborn."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not true():
+                while not true() and not self.is_stillborn:
                     await self.changed.wait()
         return bool(true())
 
@@ -129,7 +131,7 @@ class Gateway:
         await self.kill()
 
     async def _watch(self, child: Child) -> None:
-        """Start it again should it end by itself."""
+        """Start it again should it end by itself; not if it could not even start, and has no card to blame for that."""
         await asyncio.shield(child.ended)
         async with self._busy:
             if self._child is not child:
@@ -137,6 +139,10 @@ class Gateway:
             await self._over(child)
             if not (self.run.status == EX_IOERR and self._excused()):
                 self._say(f"has ended by itself, exit status {self.run.status}")
+                if self.run.ready is None:
+                    self.is_stillborn = True
+                    self._tell()
+                    return
             await asyncio.sleep(AGAIN)
             await self.start()
 
@@ -166,8 +172,11 @@ class Gateway:
                     elif key == "X_FIGURES":
                         self.figures = json.loads(value)
                         run.epoch = self.figures["epoch"]
-                self.changed.set()
-                self.changed = asyncio.Event()
+                self._tell()
+
+    def _tell(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     def _say(self, words: str) -> None:
         with self.log.open("rb") as log:
