@@ -3,12 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gateway.adapter import Adapter, Command, Device, DeviceError, Memory, Metric, Silent
-from gateway.reading import RESERVED, Value, Values
-from gateway.scaling import scaled
-from gateway.units import Duration, Size
-
 if TYPE_CHECKING:
+    from gateway.adapter import Adapter, Command, Device, DeviceError, Memory, Metric, Silent
     from gateway.client import (
         Authentication,
         BlockingClient,
@@ -37,7 +33,11 @@ if TYPE_CHECKING:
         Will,
     )
     from gateway.config.secret import Secret
+    from gateway.config.section import FilePath
     from gateway.config.uplinks import Broker as BrokerKeys
+    from gateway.reading import RESERVED, Value, Values
+    from gateway.scaling import scaled
+    from gateway.units import Duration, Size
 
 __all__ = [
     "RESERVED",
@@ -58,6 +58,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "Duration",
+    "FilePath",
     "Memory",
     "Message",
     "Metric",
@@ -83,13 +84,23 @@ __all__ = [
 ]
 
 
-# Types for keys of adapters that a config knows as well: what is secret, and how a broker is reached.
-_OF_THE_CONFIG = {"Secret": ("gateway.config.secret", "Secret"), "BrokerKeys": ("gateway.config.uplinks", "Broker")}
+# Where a name comes from, if not from the client. Each is imported when it is first asked for: an adapter needs no
+# client, and what only looks at this package, as a plug-in of pytest does, needs none of it.
+_ROOMS = {
+    "gateway.adapter": ("Adapter", "Command", "Device", "DeviceError", "Memory", "Metric", "Silent"),
+    "gateway.reading": ("RESERVED", "Value", "Values"),
+    "gateway.scaling": ("scaled",),
+    "gateway.units": ("Duration", "Size"),
+    # Types for keys of adapters that a config knows as well.
+    "gateway.config.secret": ("Secret",),
+    "gateway.config.section": ("FilePath",),
+    "gateway.config.uplinks": ("BrokerKeys",),
+}
+_WHERE = {name: room for room, names in _ROOMS.items() for name in names}
+_THERE = {"BrokerKeys": "Broker"}  # what is called otherwise there
 
 
 def __getattr__(name: str) -> Any:
-    # The client, which few adapters need, and the config are imported when they are first asked for.
     if name in __all__:
-        module, own = _OF_THE_CONFIG.get(name, ("gateway.client", name))
-        return getattr(import_module(module), own)
+        return getattr(import_module(_WHERE.get(name, "gateway.client")), _THERE.get(name, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

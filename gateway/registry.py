@@ -11,34 +11,62 @@ from gateway.adapter import Adapter
 GROUP = "gateway.adapters"
 TOOLS = "gateway.tools"
 
+_origins: dict[type[Adapter], str] = {}  # of the adapters that were imported
+
 
 class AdapterError(LookupError):
-    """No such adapter, or one that cannot be imported here."""
+    """No such adapter, or one that cannot be used here; the words name the distribution that it came with."""
 
 
 @cache
-def _found() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _found() -> dict[str, list[EntryPoint]]:
+    """Return the adapters that are installed, by name; one name is to have one."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        found.setdefault(point.name, []).append(point)
+    return found
 
 
-def names() -> list[str]:
-    """Return the names of all installed adapters, sorted, without importing any."""
-    return sorted(_found())
+def names(distribution: str | None = None) -> list[str]:
+    """Return the names of all installed adapters, or of those that one distribution brings, without importing any."""
+    return sorted(
+        name
+        for name, points in _found().items()
+        if distribution is None or any(point.dist and point.dist.name == distribution for point in points)
+    )
 
 
 @cache
 def adapter(name: str) -> type[Adapter]:
     """Import and return the adapter class called `name`. Raises AdapterError if it is unknown or does not import."""
-    point = _found().get(name)
-    if point is None:
+    points = _found().get(name)
+    if points is None:
         raise AdapterError(f'unknown adapter "{name}"')
+    if len(points) > 1:
+        several = " and ".join(sorted(map(_origin, points)))
+        raise AdapterError(f'adapter "{name}" is in {several}: only one of them may be installed')
+    (point,) = points
+    whose = f'adapter "{name}" of {_origin(point)}'
     try:
         found = point.load()
     except Exception as error:
-        raise AdapterError(f'adapter "{name}" cannot be imported: {type(error).__name__}: {error}') from error
+        raise AdapterError(f"{whose} cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Adapter)):
-        raise AdapterError(f'adapter "{name}" ({point.value}) is not a subclass of gateway.Adapter')
+        raise AdapterError(f"{whose} ({point.value}) is not a subclass of gateway.Adapter")
+    _origins[found] = _origin(point)
     return found
+
+
+def described(kind: type[Adapter]) -> str:
+    """Return what an adapter is called, and what it was installed with if it came through an entry point.
+
+    As in "Thermometer of sensor-gateway-thermometer 1.0".
+    """
+    return f"{kind.__name__} of {_origins[kind]}" if kind in _origins else kind.__name__
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway import registry
 from gateway.adapter import Adapter, Metric, Silent
 from gateway.backoff import Backoff
 from gateway.clock import BOOTTIME
@@ -336,7 +337,8 @@ class RunningDevice:
         reason = f"{type(error).__name__}: {_words(error)}"
         trouble = self._fall("failed", reason)
         if reason not in trouble.said and len(trouble.said) < _REASONS:
-            self._log.error(f"{self.name}: a bug in {type(self.adapter).__name__}: {reason}", exc_info=error)
+            whose = registry.described(type(self.adapter))
+            self._log.error(f"{self.name}: a bug in {whose}: {reason}", exc_info=error)
             trouble.said.add(reason)
         return self._bug_delay
 

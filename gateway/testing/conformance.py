@@ -230,6 +230,8 @@ class Run:
         return f"in its state of waiting number {self._number}" if self.states.reached else "undisturbed"
 
     def _reason(self) -> str:
+        if self.device.reason is None and self.device.skipped:
+            return f"it threw away: {self.device.skipped}"
         return self.device.reason or "and it gave no reason"
 
 

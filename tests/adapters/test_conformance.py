@@ -12,34 +12,27 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ConfigDict, Field
 
-from gateway import Adapter, Device, DeviceError, registry
-from gateway.testing import AdapterConformance, NoDevice, SerialStandIn, StandIn, conformance
-from tests.adapters.conformance import KEYS_ONLY, stand_in_of
-
-NAMES = registry.names()
-
+from gateway import Adapter, Device, DeviceError
+from gateway.testing import AdapterConformance, NoDevice, SerialStandIn, StandIn, conformance, suites
+from tests.adapters.conformance import KEYS_ONLY, STAND_INS
+from tests.adapters.test_cases import CASES
 
 CHECKS = [name for name in dir(AdapterConformance) if name.startswith("test_")]
 NEED_NO_DEVICE = {"test_it_says_what_it_is_and_what_each_key_means", "test_it_is_frozen_and_refuses_unknown_keys"}
 
 
-def _suite(name: str) -> type[AdapterConformance]:
-    """Return the tests of one adapter; it is named so that a failure says which one."""
-    make = stand_in_of(name)
-    assert make is not None
-    left_out = set(CHECKS) - NEED_NO_DEVICE if name in KEYS_ONLY else set()
-    found = {"adapter": name, "stand_in": lambda self, folder: make(folder), **dict.fromkeys(left_out)}
-    return type(f"Test[{name}]", (AdapterConformance,), found)
+globals().update(suites("sensor-gateway", {**STAND_INS, **dict.fromkeys(KEYS_ONLY, lambda folder: NoDevice())}, CASES))
+for _name in KEYS_ONLY:
+    for _check in set(CHECKS) - NEED_NO_DEVICE:
+        setattr(globals()[f"Test_{_name}"], _check, None)
 
 
-for _name in NAMES:
-    if stand_in_of(_name) is not None:
-        globals()[f"Test_{_name.replace('-', '_')}"] = _suite(_name)
-
-
-def test_no_adapter_is_left_out() -> None:
-    """Each adapter has a stand-in, in `tests/adapters/conformance.py` or as a golden case: the suite runs over it."""
-    assert [name for name in NAMES if stand_in_of(name) is None] == []
+def test_an_adapter_that_is_left_out_is_found(tmp_path: Path) -> None:
+    """The suite runs over each adapter that a package registers, or says why not before anything runs."""
+    with pytest.raises(LookupError, match=r"nothing stands in for the device of: .*serial-text, .*simulator"):
+        suites("sensor-gateway", cases=tmp_path)
+    with pytest.raises(LookupError, match="no-such-package registers no adapter"):
+        suites("no-such-package")
 
 
 class Bad(Adapter):
@@ -104,15 +97,15 @@ class Undocumented(Bad):
     speed: int = 9600
 
 
+# The check that is to find it, and what it says.
 FAULTS = {
-    "nothing": None,
-    "an open descriptor": "test_it_ends_when_it_is_cancelled_in_any_state",
-    "a cancellation that is swallowed": "test_it_ends_when_it_is_cancelled_in_any_state",
-    "a task that stays": "test_it_ends_when_it_is_cancelled_in_any_state",
-    "a bug when the device is away": "test_it_finds_its_device_again_when_it_is_lost_in_any_state",
-    "a stall": "test_it_never_holds_up_the_loop",
-    "thrown away": "test_it_opens_and_emits",
-    "a wrong name": "test_it_opens_and_emits",
+    "an open descriptor": ("test_it_ends_when_it_is_cancelled_in_any_state", "left open"),
+    "a cancellation that is swallowed": ("test_it_ends_when_it_is_cancelled_in_any_state", "did not end within"),
+    "a task that stays": ("test_it_ends_when_it_is_cancelled_in_any_state", "left tasks behind"),
+    "a bug when the device is away": ("test_it_finds_its_device_again_when_it_is_lost_in_any_state", "a bug: KeyError"),
+    "a stall": ("test_it_never_holds_up_the_loop", "held up the loop"),
+    "thrown away": ("test_it_opens_and_emits", "threw away"),
+    "a wrong name": ("test_it_opens_and_emits", "threw away"),
 }
 
 
@@ -142,17 +135,19 @@ def held(suite: Any, name: str, folder: Path) -> None:
     check(**({"tmp_path": folder} if "tmp_path" in check.__code__.co_varnames else {}))
 
 
+@pytest.mark.parametrize("name", CHECKS)
+def test_an_adapter_without_a_fault_passes(name: str, tmp_path: Path) -> None:
+    """Without this, what is found below would prove nothing."""
+    held(checks(Bad, "nothing"), name, tmp_path)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.usefixtures("_impatient")
 def test_the_suite_finds_what_is_wrong(fault: str, tmp_path: Path) -> None:
-    """An adapter without a fault passes all checks, and each fault fails the one that is about it."""
-    suite = checks(Bad, fault)
-    if (name := FAULTS[fault]) is None:
-        for name in CHECKS:
-            held(suite, name, tmp_path)
-    else:
-        with pytest.raises(AssertionError):
-            held(suite, name, tmp_path)
+    """Each fault fails the check that is about it."""
+    name, words = FAULTS[fault]
+    with pytest.raises(AssertionError, match=words):
+        held(checks(Bad, fault), name, tmp_path)
 
 
 @pytest.mark.parametrize(

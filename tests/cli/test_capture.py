@@ -19,7 +19,7 @@ from adapters.ports.listening import line_of
 from adapters.ports.port import Line
 from gateway.capture import Chunk, header, line, parse
 from gateway.cli.app import app
-from tests.adapters import test_cases
+from gateway.testing import Case
 from tests.adapters.cable import Cable
 
 CONFIG = """
@@ -109,7 +109,7 @@ def test_a_capture_of_a_device_is_a_golden_case_and_plays_again(tmp_path: Path, 
     assert (case / "device.toml").read_text() == 'format = "key-value"\n'
     assert len((case / "readings.jsonl").read_text().splitlines()) == 2
     structlog.reset_defaults()
-    asyncio.run(test_cases.test_the_readings_of_a_case_are_as_expected_however_its_bytes_are_cut(case))
+    Case(case).check()
     status, out, error = invoke("replay", file, "--into", "scale", "-c", config, "--fast")
     assert (status, len(out.splitlines())) == (0, 2), error
     assert "weight 12.345 kg" in out

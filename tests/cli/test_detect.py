@@ -21,11 +21,12 @@ from adapters.serial.device import FramedDevice
 from gateway import registry
 from gateway.cli.app import app
 from gateway.cli.detect import block, report
+from gateway.testing import Case
 from gateway.tools import Guess, Heard
 from tests.adapters.cable import Cable
 from tests.adapters.frames import encoders
 from tests.adapters.speaker import Speaker
-from tests.adapters.test_cases import CASES, stream_of
+from tests.adapters.test_cases import CASES
 
 QUICK = Pace(silence=0.1, strange=0.15, promising=5.0, plain=0.2, look=0.05)
 WAIT = 30.0
@@ -38,7 +39,7 @@ KINDS: dict[str, type[FramedDevice]] = {
 
 
 def of_case(name: str) -> bytes:
-    return stream_of(CASES / name)
+    return Case(CASES / name).wire
 
 
 # What devices say: the adapter, the line, the frames, and the keys that are to be found beside the port.
