@@ -46,12 +46,13 @@ async def test_what_joins_during_a_transaction_has_no_part_in_it(tmp_path: Path)
     path = tmp_path / "o.db"
     async with Outbox(path, ["near"], commit_interval=3600.0) as outbox:
         outbox.put("boiler", {"n": 0})
-        flushing = asyncio.create_task(outbox.flush())
-        await until(lambda: outbox._log.urgent)
-        await until(lambda: not outbox._log.urgent)  # they are in a transaction now
+        recorded = asyncio.Event()
+        outbox.follow("near").remember({}, recorded.set)
+        await until(lambda: not outbox._log.noted)  # it is in a transaction now
         far = outbox.join("far")
         outbox.put("boiler", {"n": 1})
-        await flushing
+        async with asyncio.timeout(10):
+            await recorded.wait()
         await outbox.flush()
         assert standing(path) == {"near": 2, "far": 1}
         far.acknowledged(ids_of(await take_all(far, 1)))
