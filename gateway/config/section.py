@@ -32,7 +32,8 @@ def _path(value: Any, info: ValidationInfo) -> Any:
         return value
     if not isinstance(value, str) or not value or "\0" in value:
         raise refuse("path", "must be a path in quotes")
-    return located(value, surroundings(info).folder)
+    path = located(value, surroundings(info).folder)
+    return str(path) if info.mode == "json" else path  # the keys of adapters are validated as JSON
 
 
 def _readable(path: Path) -> Path:

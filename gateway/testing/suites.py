@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import registry
-from gateway.testing.cases import Case, cases_of
+from gateway.testing.cases import cases_of
 from gateway.testing.conformance import AdapterConformance
 from gateway.testing.stand_in import StandIn
 
@@ -20,23 +20,26 @@ def suites(
         globals().update(suites("sensor-gateway-thermometer", {"thermometer": thermometer}, CASES))
 
     `stand_ins` says by adapter what makes its stand-in in a folder. An adapter on a serial port that is not in there
-    hears what its first golden case in the folder `cases` says that has nothing to be thrown away. Raises LookupError
-    if there is no such distribution, or nothing stands in for the device of one of its adapters.
+    hears what its first golden case in the folder `cases` says that has nothing to be thrown away. The tests of one for
+    which there is neither fail. Raises LookupError if no such distribution with adapters is installed.
     """
-    makers = dict(stand_ins or {})
     names = registry.names(distribution)
     if not names:
         raise LookupError(f"{distribution} registers no adapter; is it installed?")
-    for name in names:
-        if name not in makers and cases is not None and (case := _sound(name, cases)) is not None:
-            makers[name] = case.stand_in
-    if left_out := [name for name in names if name not in makers]:
-        raise LookupError(f"nothing stands in for the device of: {', '.join(left_out)}")
-    return {f"Test_{name.replace('-', '_')}": _suite(name, makers[name]) for name in names}
+    makers = {name: (stand_ins or {}).get(name) or _by_case(name, cases) for name in names}
+    return {f"Test_{name.replace('-', '_')}": _suite(name, make) for name, make in makers.items()}
 
 
-def _sound(name: str, cases: Path) -> Case | None:
-    return next((case for case in cases_of(name, cases) if not case.skipped), None)
+def _by_case(name: str, cases: Path | None) -> Callable[[Path], StandIn]:
+    if cases is not None:
+        for case in cases_of(name, cases):
+            if not case.skipped:
+                return case.stand_in
+
+    def missing(folder: Path) -> StandIn:
+        raise AssertionError(f"nothing stands in for the device of {name}: neither a stand-in nor a golden case")
+
+    return missing
 
 
 def _suite(name: str, make: Callable[[Path], StandIn]) -> type[AdapterConformance]:

@@ -91,6 +91,15 @@ def binary(folder: Path) -> StandIn:
     return SerialStandIn(folder, encoders.EXAMPLES["plantower"], **Case(CASES / "serial-binary" / "pms5003").keys)
 
 
+def own_module(folder: Path) -> StandIn:
+    """A file that somebody's own function reads."""
+    module = folder / "mine.py"
+    module.write_text("def read(path):\n    with open(path) as file:\n        return {'value': int(file.read())}\n")
+    module.chmod(0o644)
+    value = folder / "value"
+    return Files(value, "42\n", path=str(module), options={"path": str(value)}, interval="20ms")
+
+
 class Growing(Files):
     """A file to which something appends lines."""
 
@@ -172,6 +181,7 @@ STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "file": tail,
     "modbus": modbus,
     "one-wire": one_wire,
+    "python": own_module,
     "simulator": lambda folder: NoDevice(interval="1ms"),
     "sysfs": sysfs,
     "tcp": lambda folder: Connected(),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ConfigDict, Field
 
-from gateway import Adapter, Device, DeviceError
+from gateway import Adapter, Device, DeviceError, registry
 from gateway.testing import AdapterConformance, NoDevice, SerialStandIn, StandIn, conformance, suites
 from tests.adapters.conformance import KEYS_ONLY, STAND_INS
 from tests.adapters.test_cases import CASES
@@ -28,9 +28,13 @@ for _name in KEYS_ONLY:
 
 
 def test_an_adapter_that_is_left_out_is_found(tmp_path: Path) -> None:
-    """The suite runs over each adapter that a package registers, or says why not before anything runs."""
-    with pytest.raises(LookupError, match=r"nothing stands in for the device of: .*serial-text, .*simulator"):
-        suites("sensor-gateway", cases=tmp_path)
+    """The suite runs over each adapter that a package registers, whether or not anybody thought of it."""
+    left_out = suites("sensor-gateway", {"scale": STAND_INS["scale"]}, CASES)
+    assert len(left_out) == len(registry.names("sensor-gateway"))
+    held(left_out["Test_scale"](), "test_it_is_frozen_and_refuses_unknown_keys", tmp_path)
+    held(left_out["Test_serial_text"](), "test_it_is_frozen_and_refuses_unknown_keys", tmp_path)
+    with pytest.raises(AssertionError, match="nothing stands in for the device of simulator"):
+        held(left_out["Test_simulator"](), "test_it_is_frozen_and_refuses_unknown_keys", tmp_path)
     with pytest.raises(LookupError, match="no-such-package registers no adapter"):
         suites("no-such-package")
 

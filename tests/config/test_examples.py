@@ -38,6 +38,9 @@ def tables(value: Any) -> Iterator[dict[str, Any]]:
 def laid_out(example: Path, folder: Path) -> tuple[Path, dict[str, str]]:
     """Copy an example into a folder, with a stand-in for each file and secret that it names."""
     path = Path(shutil.copy(example, folder / "gateway.toml"))
+    for module in example.parent.glob("*.py"):
+        shutil.copyfile(module, folder / module.name)  # nobody else can change the copy
+        (folder / module.name).chmod(0o644)
     environ = {"HOME": str(folder), "CREDENTIALS_DIRECTORY": str(folder / "credentials")}
     for table in tables(tomllib.loads(path.read_text())):
         for key, value in table.items():
