@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from adapters.ports.address import endpoint
+from adapters.ports.port import CHUNK
 from gateway import DeviceError
 
 # What is done with a chunk of bytes; answers None, or something to wait for before the next one. An empty one is the
@@ -45,10 +46,12 @@ async def listening(
     loop = asyncio.get_running_loop()
     listener = Listener(taking, refused, most, idle)
     try:
-        server = await loop.create_server(lambda: _Connection(listener), *endpoint(address))
+        # To start it at once would lose it where that is cancelled.
+        server = await loop.create_server(lambda: _Connection(listener), *endpoint(address), start_serving=False)
     except OSError as error:
         raise DeviceError(f"cannot listen at {address}: {error.strerror or error}") from error
     try:
+        await server.start_serving()
         yield listener.broken
     finally:
         server.close()
@@ -58,7 +61,7 @@ async def listening(
         await asyncio.sleep(0)  # for the transports to close what they have
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One connection. It is read no faster than its bytes are taken."""
 
     def __init__(self, listener: Listener) -> None:
@@ -69,6 +72,7 @@ class _Connection(asyncio.Protocol):
         self._heard = 0.0  # when something came last
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: asyncio.Future[None] | None = None
+        self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a server of TCP makes
@@ -83,9 +87,14 @@ class _Connection(asyncio.Protocol):
         self._heard = self._loop.time()
         self._timer = self._loop.call_at(self._heard + listener.idle, self._look)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        if not self._buffer:
+            self._buffer = bytearray(CHUNK)
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         self._heard = self._loop.time()
-        self._taken(data)
+        self._taken(bytes(memoryview(self._buffer)[:nbytes]))
 
     def eof_received(self) -> None:
         self._taken(b"")
