@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import bisect
-import fcntl
 import os
 import select
-import struct
 import termios
 import threading
 import time
@@ -32,41 +30,15 @@ def _line(form: str, n: int) -> bytes:
     raise ValueError(form)
 
 
-def _waiting(slave: int) -> int:
-    """Return how many bytes wait in a terminal's input queue."""
-    return int(struct.unpack("i", fcntl.ioctl(slave, termios.FIONREAD, b"\0" * 4))[0])
+def _has_waiting(slave: int) -> bool:
+    """Return whether something has been written to a terminal that nobody has read.
 
-
-class Canary:
-    """Tells when the kernel has carried to their queues the bytes that were written to other terminals before.
-
-    It does so in a work item of its own, which a busy machine may hold up for half a second. Until then the bytes are
-    in no queue and were read by nobody, and no system call tells. The work is done in the order in which it was asked
-    for, so what is written to this terminal comes after them.
+    Linux carries what is written to one end to the queue of the other in its own time, which on a busy machine may be
+    half a second. A look that finds nothing there has it brought first (`n_tty_poll`, which FIONREAD does not).
     """
-
-    def __init__(self) -> None:
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        self.away = False
-
-    def close(self) -> None:
-        """Close its terminal."""
-        os.close(self._master)
-        os.close(self._slave)
-
-    def send(self) -> None:
-        """Send it off."""
-        os.write(self._master, b"!")
-        self.away = True
-
-    def is_back(self) -> bool:
-        """Return whether it was sent off and has arrived, and if so have it ready again."""
-        if not self.away or not _waiting(self._slave):
-            return False
-        os.read(self._slave, 1)
-        self.away = False
-        return True
+    look = select.poll()
+    look.register(slave, select.POLLIN)
+    return bool(look.poll(0))
 
 
 class SerialDevice:
@@ -86,7 +58,6 @@ class SerialDevice:
         # At each of these clocks, all readings up to this number had certainly been read.
         self._seen_at: list[float] = []
         self._seen: list[int] = []
-        self._covered = 0  # the newest reading that was written before the canary was sent
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._master = self._slave = -1
@@ -97,7 +68,6 @@ class SerialDevice:
         self._looked = 0.0
 
     def __enter__(self) -> Self:
-        self._canary = Canary()
         self.plug()
         self._thread = threading.Thread(target=self._work, name=f"device {self.name}")
         self._thread.start()
@@ -111,7 +81,6 @@ class SerialDevice:
         self._thread.join(5)
         if self._master >= 0:
             self.unplug()
-        self._canary.close()
 
     @property
     def written(self) -> int:
@@ -176,10 +145,10 @@ class SerialDevice:
     def discard(self) -> None:
         """Throw away what was written and not read, as if it had never been written. Only when it is paused."""
         assert not self._writing
-        self._settle()
         with self._changed:
             self._rest = b""
-            termios.tcflush(self._slave, termios.TCIFLUSH)
+            while _has_waiting(self._slave):  # the queue has not room for all that may be on its way
+                termios.tcflush(self._slave, termios.TCIFLUSH)
 
     def wait_opened(self, seconds: float) -> None:
         """Throw away what nobody has read, and wait until a gateway has the port open.
@@ -190,8 +159,7 @@ class SerialDevice:
         """
         self.discard()
         os.write(self._master, b"\n")
-        self._settle()
-        until(lambda: not _waiting(self._slave), seconds, f"{self.name}: opened by the gateway")
+        until(lambda: not _has_waiting(self._slave), seconds, f"{self.name}: opened by the gateway")
 
     def read_at(self, n: int) -> float:
         """Return a clock by which reading `n` had certainly been read; infinity if that was never seen."""
@@ -203,27 +171,16 @@ class SerialDevice:
         found = bisect.bisect_right(self._seen_at, clock)
         return self._seen[found - 1] if found else 0
 
-    def _settle(self) -> None:
-        """Return when the kernel has carried to the queue all that was written before."""
-        with self._changed:
-            until(lambda: not self._canary.away or self._canary.is_back(), 5, "the canary is back")
-            self._canary.send()
-            until(self._canary.is_back, 5, "the canary is back")
-
     def _has_been_read(self) -> bool:
         with self._changed:
             self._look()
             return not self._rest and bool(self._seen) and self._seen[-1] == self.written
 
     def _look(self) -> None:
-        """Note what has been read, if that can be told now."""
-        now = time.monotonic()
-        if self._canary.is_back() and not _waiting(self._slave):
-            self._seen_at.append(now)
-            self._seen.append(self._covered)
-        if not self._canary.away:
-            self._covered = self.written
-            self._canary.send()
+        """Note what has been read, if that is everything."""
+        if not _has_waiting(self._slave):
+            self._seen_at.append(time.monotonic())
+            self._seen.append(self.written)
 
     def _work(self) -> None:
         """Write what is due, until the end."""
@@ -241,6 +198,9 @@ class SerialDevice:
     def _write(self) -> None:
         """Write one line, or what is left of it; when the kernel has no room, wait a little for some."""
         now = time.monotonic()
+        if now - self._looked > LOOK:  # before it writes: right after that, there is always something to be read
+            self._looked = now
+            self._look()
         rest = self._rest or _line(self.form, self.written + 1)
         try:
             self._rest = rest[os.write(self._master, rest) :]
@@ -253,9 +213,6 @@ class SerialDevice:
             self._changed.wait(0.001)  # lets the others in
             return
         self.wrote_at.append(time.monotonic())
-        if now - self._looked > LOOK:
-            self._looked = now
-            self._look()
         self._changed.notify_all()
         # A device that was held up goes on at its rate, and does not make up for lost time in one burst.
         self._next = max(self._next + 1 / self.rate, now - 0.5)
