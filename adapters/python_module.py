@@ -94,7 +94,8 @@ class PythonModule(SampledDevice):
                 own = _chosen(info.data["path"], info.data["use"])
             except ValueError:
                 return given  # it is said below
-            _made(own, given, info.context)
+            if _is_adapter(own):
+                _made(own, given, info.context)  # its errors are those of keys, each in its place
         return given
 
     @model_validator(mode="after")
@@ -130,7 +131,7 @@ def pointed(path: Path, *absences: type[Exception]) -> Iterator[None]:
     except (DeviceError, OwnCodeError, ExceptionGroup):
         raise  # in words of its own
     except absences as error:
-        raise DeviceError(f"{place(path, error)}: {error or type(error).__name__}") from error
+        raise DeviceError(f"{place(path, error)}: {str(error) or type(error).__name__}") from error
     except (Exception, SystemExit) as error:
         raise OwnCodeError(f"{place(path, error)}: {type(error).__name__}: {error}") from error
 
@@ -169,7 +170,7 @@ def _made(own: Any, options: dict[str, Any], context: Any) -> Own:
     try:
         inspect.signature(own).bind(*([None] if is_coroutine else []), **options)
     except TypeError as error:
-        raise ValueError(f"{_named(own)}: {error}") from error
+        raise ValueError(f"options: {_named(own)}: {error}") from error
     return Run(own, options) if is_coroutine else Read(own, options)
 
 

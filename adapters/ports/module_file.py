@@ -21,7 +21,8 @@ def loaded(path: Path) -> ModuleType:
     others, or fails; with the line where it fails.
     """
     try:
-        with path.open("rb") as file:
+        # Not to wait for whoever writes to it, if it is a pipe.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
             _check_trust(path, os.fstat(file.fileno()))
             source = file.read()
     except OSError as error:
