@@ -1,29 +1,36 @@
-"""A Modbus line: one connection for all devices on it, who take turns. The only room that knows pymodbus."""
+"""One Modbus device on a port that it may share, asked in turns. The only room that knows pymodbus, for its codec."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from itertools import cycle
+from typing import Final
 
-from pymodbus import FramerType, ModbusException
-from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
+from pymodbus import ModbusException
+from pymodbus.framer import FramerAscii, FramerBase, FramerRTU, FramerSocket
+from pymodbus.pdu import DecodePDU, ModbusPDU
+from pymodbus.pdu.bit_message import (
+    ReadCoilsRequest,
+    ReadDiscreteInputsRequest,
+    WriteMultipleCoilsRequest,
+    WriteSingleCoilRequest,
+)
+from pymodbus.pdu.register_message import (
+    ReadHoldingRegistersRequest,
+    ReadInputRegistersRequest,
+    WriteMultipleRegistersRequest,
+    WriteSingleRegisterRequest,
+)
 
-from adapters.ports.refused import cannot_open
+from adapters.frames.modbus import AfterEcho, Expected, Framing, framer
+from adapters.ports.bus import Bus, NoAnswer, Turn
+from adapters.ports.network import SocketPort
 from gateway import DeviceError
 
-_READ = {
-    "holding": "read_holding_registers",
-    "input": "read_input_registers",
-    "coil": "read_coils",
-    "discrete": "read_discrete_inputs",
-}
-ILLEGAL_ADDRESS = 2
-_EXCEPTIONS = {
+ILLEGAL_ADDRESS: Final = 2
+_EXCEPTIONS: Final = {
     1: "it does not know this function",
     2: "there is nothing at this address",
     3: "it refuses the value, or to give so many at once",
@@ -35,9 +42,21 @@ _EXCEPTIONS = {
     11: "the gateway hears nothing of it",
 }
 """MODBUS Application Protocol Specification V1.1b3, section 7."""
-_FOREVER = 3600.0  # seconds: every request has a deadline of its own
-_QUIET = 0.05  # seconds that a late answer has to be over, before the next device is asked
-_LONGEST = 40  # bytes of an answer in a message
+_NOTHING_DONE: Final = frozenset({1, 2, 3, 6, 10})  # by all others it may have begun
+_READ: Final[dict[str, type[ModbusPDU]]] = {
+    "holding": ReadHoldingRegistersRequest,
+    "input": ReadInputRegistersRequest,
+    "coil": ReadCoilsRequest,
+    "discrete": ReadDiscreteInputsRequest,
+}
+_WRITTEN: Final = 5  # bytes of the answer to a write: those with which the question begins
+_CODECS: Final[dict[Framing, type[FramerBase]]] = {"rtu": FramerRTU, "ascii": FramerAscii, "tcp": FramerSocket}
+_ATTEMPTS: Final = 3  # to get one answer: a disturbed one costs no reading
+_SILENCE, _SHORTEST, _FAST = 3.5 * 11, 0.00175, 19200  # bits; seconds, above so many bits a second
+"""The silence between two frames of RTU: MODBUS over Serial Line V1.02, section 2.5.1.1."""
+_LONGEST: Final = 40  # bytes of an answer in a message
+
+_transactions = cycle(range(1, 1 << 16))  # of all: devices on one connection may have the same unit
 
 
 class Refused(DeviceError):
@@ -46,184 +65,138 @@ class Refused(DeviceError):
     def __init__(self, code: int, words: str) -> None:
         super().__init__(words)
         self.code = code
+        self.nothing_done = code in _NOTHING_DONE
 
 
-class Settings(NamedTuple):
-    """How a line is opened: `port` is a path, or tcp://host:port."""
+class TcpPort(SocketPort):
+    """A connection to a device that speaks Modbus over TCP."""
 
-    port: str
-    framing: str  # "rtu", "ascii" or "tcp"
-    baudrate: int
-    bytesize: int
-    parity: str
-    stopbits: int
-    local_echo: bool
+    lost = "the device hung up"
 
 
-class ModbusLine:
-    """One line. Devices on it are asked one after the other, in the order in which they want to be."""
+class Unit:
+    """One device on a line. Whoever reads and sets it, in whatever tasks, does so in turns with all others there."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.users = 0
-        self.lost = False
-        self._turn = asyncio.Lock()
-        self._sent = self._heard = b""
-        self._client: AsyncModbusSerialClient | AsyncModbusTcpClient
+    def __init__(
+        self, bus: Bus, number: int, *, framing: Framing, timeout: float = 1.0, local_echo: bool = False
+    ) -> None:
+        """`timeout` is the longest that one answer may take; `local_echo`: the port gives back what it is given."""
+        self.number = number
+        self.framing = framing
+        self.timeout = timeout
+        self.local_echo = local_echo
+        self.codec = _CODECS[framing](DecodePDU(False))
+        self.silence = silence(bus.port.line.baudrate) if framing == "rtu" else 0.0
+        self._bus = bus
+        self._late_until = 0.0  # until then, an answer may come that nobody waits for any more
 
-    async def open(self, timeout: float) -> None:
-        """Open the port or connect. Raises DeviceError."""
-        settings, address = self.settings, urlsplit(self.settings.port)
-        framer = {"rtu": FramerType.RTU, "ascii": FramerType.ASCII, "tcp": FramerType.SOCKET}[settings.framing]
-        if address.scheme == "tcp":
-            self._client = AsyncModbusTcpClient(
-                address.hostname or "",
-                port=address.port or 502,
-                framer=framer,
-                timeout=_FOREVER,
-                retries=0,
-                reconnect_delay=0,
-                trace_packet=self._trace,
-                trace_connect=self._connected,
-            )
-        else:
-            _try(settings.port)
-            self._client = AsyncModbusSerialClient(
-                settings.port,
-                framer=framer,
-                baudrate=settings.baudrate,
-                bytesize=settings.bytesize,
-                parity=settings.parity,
-                stopbits=settings.stopbits,
-                handle_local_echo=settings.local_echo,
-                timeout=_FOREVER,
-                retries=0,
-                reconnect_delay=0,
-                trace_packet=self._trace,
-                trace_connect=self._connected,
-            )
-        try:
-            async with asyncio.timeout(timeout):
-                is_open = await self._client.connect()
-        except TimeoutError:
-            is_open = False
-        except BaseException:
-            self._client.close()
-            raise
-        if not is_open or _is_cancelled():
-            self._client.close()
-            _obey()
-            raise DeviceError(f"cannot connect to {settings.port}: nobody answers there")
+    def __str__(self) -> str:
+        return f"device {self.number} on {self._bus.port.path}"
 
-    def close(self) -> None:
-        """Close it."""
-        self._client.close()
+    async def read(self, table: str, address: int, count: int) -> Sequence[int]:
+        """Return registers, or bits, in a turn of their own, and in another one if the first is disturbed.
 
-    async def read(self, unit: int, table: str, address: int, count: int, timeout: float) -> Sequence[int]:
-        """Return registers, or bits, of a device, within `timeout` seconds from its turn on.
-
-        Raises Refused if it answers with an exception, and DeviceError, with what was heard instead, if it does not.
+        Raises Refused if it answers with an exception, NoAnswer, with what was heard instead, if it does not answer,
+        and DeviceError when the port is gone.
         """
-        async with self._turn:
-            if self.lost:
-                raise DeviceError(f"the connection to {self.settings.port} is lost")
-            self._sent = self._heard = b""
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                async with asyncio.timeout(timeout):
-                    answer = await getattr(self._client, _READ[table])(address, count=count, device_id=unit)
-            except TimeoutError:
-                _obey()
-                await asyncio.sleep(_QUIET)
-                raise DeviceError(self._silence(unit, timeout)) from None
-            except ModbusException as error:
-                _obey()
-                raise DeviceError(f"{self.settings.port}, device {unit}: {error}") from error
-        _obey()
-        if answer.isError():
-            code = int(getattr(answer, "exception_code", 0))
-            words = _EXCEPTIONS.get(code, f"exception {code}")
-            place = f"{table} {address} to {address + count - 1}"
-            raise Refused(code, f"device {unit} on {self.settings.port}, {place}: {words}")
-        found: Sequence[int] = answer.registers if table in ("holding", "input") else answer.bits
-        return found
+                async with self.turn(again=attempt > 1) as questions:
+                    return await questions.read(table, address, count)
+            except NoAnswer:
+                if attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
 
-    def _silence(self, unit: int, timeout: float) -> str:
+    @asynccontextmanager
+    async def turn(self, *, again: bool = False) -> AsyncIterator[Questions]:
+        """Have the line for one question, or for several that belong together. Raises as `read` does.
+
+        Where questions have no numbers, the late answer to one could pass for the answer to the next. So after one that
+        was not answered its time goes by once more, except when it is asked `again`.
+        """
+        loop = asyncio.get_running_loop()
+        if not again:
+            await asyncio.sleep(max(0.0, self._late_until - loop.time()))
+        turn: Turn | None = None
+        try:
+            async with self._bus.turn(self.timeout) as turn:
+                yield Questions(self, turn)
+        except NoAnswer:
+            if self.framing != "tcp":
+                self._late_until = loop.time() + self.timeout
+            raise NoAnswer(self._instead(turn)) from None
+
+    def _instead(self, turn: Turn | None) -> str:
         """Return what is to be said of a device that has not answered in time."""
-        who = f"device {unit} on {self.settings.port}"
-        if not self._heard:
-            return f"{who} does not answer within {timeout:g} s: check its address, the wiring and the speed"
-        if self._heard == self._sent:
-            return f"{who} does not answer, and what was sent comes back: is local_echo = true what is missing?"
-        shown = self._heard[:_LONGEST].hex(" ") + (" ..." if len(self._heard) > _LONGEST else "")
-        return f"{who} answers with a wrong checksum, or not with all of it ({shown}): check parity, speed and wiring"
+        asked, heard = (turn.asked, bytes(turn.heard)) if turn else (b"", b"")
+        if self.local_echo:
+            heard = heard.removeprefix(asked)
+        if not heard:
+            return f"{self} does not answer within {self.timeout:g} s: check its address, {self._nothing()}"
+        if heard == asked:
+            return f"{self} does not answer, and what was sent comes back: is local_echo = true what is missing?"
+        shown = heard[:_LONGEST].hex(" ") + (" ..." if len(heard) > _LONGEST else "")
+        return f"{self} answers with {self._nonsense(shown)}"
 
-    def _trace(self, sending: bool, data: bytes) -> bytes:
-        if sending:
-            self._sent = bytes(data)
+    def _nothing(self) -> str:
+        if isinstance(self._bus.port, SocketPort):
+            return f"and whether what is behind the port speaks Modbus {self.framing.upper()}"
+        return "the wiring and the speed"
+
+    def _nonsense(self, shown: str) -> str:
+        if self.framing == "tcp":
+            return f'what is no answer to what was asked ({shown}): is framing = "rtu" what is missing?'
+        return f"a wrong checksum, or not with all of it ({shown}): check parity, speed and wiring"
+
+
+class Questions:
+    """What is asked in one turn. Each question has the whole timeout, and one without an answer ends the turn."""
+
+    def __init__(self, unit: Unit, turn: Turn) -> None:
+        self._unit = unit
+        self._turn = turn
+
+    async def read(self, table: str, address: int, count: int) -> Sequence[int]:
+        """Return registers, or bits. Raises Refused."""
+        question = _READ[table](address=address, count=count)
+        size = 2 * count if table in ("holding", "input") else (count + 7) // 8
+        begins = bytes([question.function_code, size])
+        answer = await self._ask(question, begins, size + 2, f"{table} {address} to {address + count - 1}")
+        return answer.registers if table in ("holding", "input") else answer.bits[:count]
+
+    async def write(self, table: str, address: int, values: Sequence[int], *, multiple: bool) -> None:
+        """Write registers, or bits; with the function for several, also one. Raises Refused."""
+        question: ModbusPDU
+        if table == "coil":
+            bits = [bool(value) for value in values]
+            question = (WriteMultipleCoilsRequest if multiple else WriteSingleCoilRequest)(address=address, bits=bits)
         else:
-            self._heard = bytes(data)
-        return data
+            kind = WriteMultipleRegistersRequest if multiple else WriteSingleRegisterRequest
+            question = kind(address=address, registers=values)
+        begins = (bytes([question.function_code]) + question.encode())[:_WRITTEN]
+        await self._ask(question, begins, _WRITTEN, f"writing {table} {address} to {address + len(values) - 1}")
 
-    def _connected(self, connected: bool) -> None:
-        self.lost = not connected
-
-
-_lines: dict[tuple[asyncio.AbstractEventLoop, str], tuple[ModbusLine, asyncio.Lock]] = {}
-
-
-@asynccontextmanager
-async def line(settings: Settings, timeout: float) -> AsyncIterator[ModbusLine]:
-    """Have a share in the line of a port: the first one opens it, and the last one closes it. Raises DeviceError."""
-    key = asyncio.get_running_loop(), settings.port
-    shared, opening = _lines.setdefault(key, (ModbusLine(settings), asyncio.Lock()))
-    if shared.settings != settings:
-        raise DeviceError(f"another device has {settings.port} open as {_words(shared.settings)}: all have to agree")
-    shared.users += 1
-    try:
-        async with opening:
-            if shared.users == 1 or shared.lost or not hasattr(shared, "_client"):
-                await _reopen(shared, timeout)
-        yield shared
-    finally:
-        shared.users -= 1
-        if not shared.users:
-            del _lines[key]
-            if hasattr(shared, "_client"):
-                shared.close()
+    async def _ask(self, question: ModbusPDU, begins: bytes, size: int, about: str) -> ModbusPDU:
+        unit, turn = self._unit, self._turn
+        question.dev_id, question.transaction_id = unit.number, next(_transactions)
+        request = unit.codec.buildFrame(question)
+        cutter = framer(unit.framing, Expected(unit.number, begins, size, question.transaction_id))
+        turn.renew()
+        await turn.quiet(unit.silence)
+        frame = await turn.ask(request, AfterEcho(request, cutter) if unit.local_echo else cutter)
+        try:
+            _, answer = unit.codec.handleFrame(frame, unit.number, question.transaction_id)
+        except ModbusException as error:
+            raise DeviceError(f"{unit}, {about}: {error}") from None
+        if answer is None:
+            raise DeviceError(f"{unit}, {about}: an answer that cannot be read ({frame[:_LONGEST].hex(' ')})")
+        if answer.isError():
+            words = _EXCEPTIONS.get(answer.exception_code, f"exception {answer.exception_code}")
+            raise Refused(answer.exception_code, f"{unit}, {about}: {words}")
+        return answer
 
 
-async def _reopen(shared: ModbusLine, timeout: float) -> None:
-    if hasattr(shared, "_client"):
-        shared.close()
-    await shared.open(timeout)
-    shared.lost = False
-
-
-def _is_cancelled() -> bool:
-    """Say whether this task is to end: pymodbus uses asyncio.wait_for, which on Python 3.11 may not pass that on."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _obey() -> None:
-    if _is_cancelled():
-        raise asyncio.CancelledError
-
-
-def _words(settings: Settings) -> str:
-    if settings.framing == "tcp":
-        return "tcp"
-    return f"{settings.framing}, {settings.baudrate} {settings.bytesize}{settings.parity}{settings.stopbits}"
-
-
-def _try(path: str) -> None:
-    """Raise DeviceError, with the reason, if a serial port cannot be opened."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise cannot_open(path, error) from error
-    try:
-        if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
-            raise DeviceError(f"{path} is no serial port")
-    finally:
-        os.close(descriptor)
+def silence(baudrate: int) -> float:
+    """Return for how many seconds a line has to be silent before a frame of RTU."""
+    return _SHORTEST if baudrate > _FAST else _SILENCE / baudrate
