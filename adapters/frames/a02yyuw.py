@@ -11,6 +11,7 @@ from adapters.frames.framer import BinaryFramer
 from gateway import Value
 
 _NEAREST = 30  # mm; the sensor writes less, or 0, when it hears no echo or one that comes too soon
+_FARTHEST = 15_000  # mm; none of them sees as far: some firmware says FFFD for no echo, FFFE for another one's sound
 
 
 def framer() -> BinaryFramer:
@@ -21,6 +22,6 @@ def framer() -> BinaryFramer:
 def decode(frame: bytes) -> dict[str, Value]:
     """Return the distance in mm. Raises ValueError where there is none."""
     distance = frame[1] << 8 | frame[2]
-    if distance < _NEAREST:
+    if not _NEAREST <= distance <= _FARTHEST:
         raise ValueError("no echo, or nearer than 30 mm")
     return {"distance": distance}

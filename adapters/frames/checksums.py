@@ -61,6 +61,12 @@ def crc16_x25(data: bytes) -> int:
     return (_MIRRORED[mirrored & 0xFF] << 8 | _MIRRORED[mirrored >> 8]) ^ 0xFFFF
 
 
+def crc16_kermit(data: bytes) -> int:
+    """Return the CRC-16/KERMIT: the polynomial of X-25, from 0."""
+    mirrored = crc_hqx(data.translate(_MIRRORED), 0)
+    return _MIRRORED[mirrored & 0xFF] << 8 | _MIRRORED[mirrored >> 8]
+
+
 def crc8_maxim(data: bytes) -> int:
     """Return the CRC-8/MAXIM-DOW, as 1-wire has it (Maxim application note 27): from 0."""
     remainder = 0

@@ -91,11 +91,11 @@ def _gga(fields: Sequence[str]) -> dict[str, Value]:
 
 
 def _rmc(fields: Sequence[str]) -> dict[str, Value]:
-    if fields[1] != "A":
+    if fields[1] != "A" or fields[11:12] == ["N"]:  # from NMEA 2.3 on the mode says it once more
         return {"valid": False}  # nor is its time worth much
     return _told(
         clock=_clock(fields[0]),
-        day=_day(fields[8][:2], fields[8][2:4], f"20{fields[8][4:]}"),
+        day=_day(fields[8][:2], fields[8][2:4], _century(fields[8][4:]) + fields[8][4:]),
         valid=True,
         **_position(fields[2:6]),
         speed=_number(fields[6], KNOT),
@@ -104,15 +104,16 @@ def _rmc(fields: Sequence[str]) -> dict[str, Value]:
 
 
 def _gll(fields: Sequence[str]) -> dict[str, Value]:
-    if fields[5] != "A":
+    if fields[5] != "A" or fields[6:7] == ["N"]:
         return {"valid": False}
     return _told(clock=_clock(fields[4]), valid=True, **_position(fields[:4]))
 
 
 def _vtg(fields: Sequence[str]) -> dict[str, Value]:
-    # Older receivers leave the letters out: course, magnetic course, knots, km/h.
-    places = (0, 2, 4, 6) if len(fields) >= 8 else (0, 1, 2, 3)
-    true, magnetic, knots, speed = (fields[place] for place in places)
+    # Older receivers leave the letters out: course, magnetic course, knots, km/h; others what they do not know.
+    if fields[1] == "T":
+        fields = [*fields, "", ""][:8:2]
+    true, magnetic, knots, speed = fields[:4]
     return _told(
         course=_number(true),
         course_magnetic=_number(magnetic),
@@ -209,6 +210,11 @@ def _clock(text: str) -> float | None:
         raise ValueError("not a time")
     hours, minutes, seconds, part = match.groups()
     return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + float(part or 0)
+
+
+def _century(year: str) -> str:
+    """Return the century of a year of two digits. The satellites' time began in 1980."""
+    return "19" if year >= "80" else "20"
 
 
 def _day(day: str, month: str, year: str) -> float | None:

@@ -89,11 +89,14 @@ def decode(frame: bytes) -> dict[str, Value]:
         raise ValueError(f"the sensor answers: {_ERRORS.get(state, f'error {state:#04x}')}")
     if command != _READ or not data:  # no new reading since the last one
         return {}
-    if len(data) != 40:
-        raise ValueError("not ten floating-point numbers")
-    values: dict[str, Value] = {
-        name: round(value, 3) for name, value in zip(_METRICS, struct.unpack(">10f", data), strict=True)
-    }
+    if len(data) == 40:
+        numbers = struct.unpack(">10f", data)
+    elif len(data) == 20:  # somebody else has started it, with whole numbers; the size is in nm then
+        numbers = struct.unpack(">10H", data)
+        numbers = (*numbers[:-1], numbers[-1] / 1000)
+    else:
+        raise ValueError("not ten numbers")
+    values: dict[str, Value] = {name: round(value, 3) for name, value in zip(_METRICS, numbers, strict=True)}
     if frame[2] & 0x80:
         values["fault"] = True  # of fan or laser: more is in the sensor's status register
     return values

@@ -3,18 +3,22 @@
 Source: BSI TR-03109-1, annex IV (SML 1.04): chapter 8 for the escape sequences of the transport (version 1), chapters 6
 and 7 for types, lengths and messages. A file goes from `1B1B1B1B 01010101` to `1B1B1B1B 1A`, the number of bytes that
 fill it up to a multiple of four, and a CRC-16/X-25 over all before it, low byte first; four `1B` in a row are written
-twice. Units are those of DLMS/COSEM (IEC 62056-62).
+twice. Units are those of DLMS/COSEM (IEC 62056-62). Early Holley DTZ541 have a CRC-16/KERMIT instead. What the status
+of a counter says is told by FNN, "Lastenheft EDL" 1.0, in which bit 5 is the direction of the power.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from adapters.frames.checksums import crc16_x25
+from adapters.frames.checksums import crc16_kermit, crc16_x25
 from adapters.frames.obis import metric, number
 from gateway import Value
+
+Checksum = Literal["x25", "kermit"]
 
 LONGEST = 8192  # bytes; a meter's list of everything has about 600
 DEEPEST = 8  # lists in lists; the values of a meter are the sixth
@@ -24,10 +28,25 @@ _BEGIN: Final = _ESCAPE + b"\x01\x01\x01\x01"
 _END: Final = 0x1A
 _GET_LIST: Final = 0x0701
 _SCALE: Final = 12  # powers of ten, at most
+_CHECKS: Final[dict[Checksum, Callable[[bytes], int]]] = {"x25": crc16_x25, "kermit": crc16_kermit}
+
+# In the status of a counter by FNN's EDL: it is one, and power flows out.
+_EDL: Final = 0x0100
+_OUTWARD: Final = 0x0020
+_COUNTERS: Final = ("1.8.0", "2.8.0", "1.8.1", "2.8.1")
+# DZG DVS74 with these numbers write a positive power of two bytes as if it had a sign; a negative one has four.
+_DZG: Final = b"\x0a\x01DZG"
+_UNSIGNED: Final = (range(42_000_000, 49_000_000), range(55_000_000, 59_000_000))
 
 _UNITS: Final[dict[int, str]] = {
     13: "m3", 27: "W", 28: "VA", 29: "var", 30: "Wh", 31: "VAh", 32: "varh", 33: "A", 35: "V", 44: "Hz",
 }  # fmt: skip
+
+
+class Integer(int):
+    """A number, and in how many bytes it was written."""
+
+    width: int
 
 
 class SmlFramer:
@@ -36,8 +55,9 @@ class SmlFramer:
     A file begins anew wherever its beginning is seen. What lies between files is counted as "bytes between frames".
     """
 
-    def __init__(self) -> None:
+    def __init__(self, checksum: Checksum = "x25") -> None:
         self.thrown: Counter[str] = Counter()
+        self._check = _CHECKS[checksum]
         self._rest = bytearray()
         self._begun = False  # the beginning of a file is the beginning of the rest
         self._seen = 0  # of the rest, up to here no escape begins
@@ -109,7 +129,7 @@ class SmlFramer:
 
     def _end(self, at: int, frames: list[bytes]) -> None:
         rest = self._rest
-        if int.from_bytes(rest[at + 6 : at + 8], "little") != crc16_x25(bytes(rest[: at + 6])):
+        if int.from_bytes(rest[at + 6 : at + 8], "little") != self._check(bytes(rest[: at + 6])):
             self._lose("wrong checksum", at + 8)
             return
         pieces, start = [], len(_BEGIN)
@@ -144,22 +164,44 @@ def _take(response: Any, values: dict[str, Value]) -> None:
     # Client, server, name of the list, time, values, signature, time of the gateway.
     if not isinstance(response, list) or len(response) != 7 or not isinstance(response[4], list):
         raise ValueError("not a list of values")
+    statuses: dict[str, int] = {}
     for entry in response[4]:
         # Name, status, time, unit, power of ten, value, signature.
         if not isinstance(entry, list) or len(entry) != 7:
             raise ValueError("not a list of values")
-        code, _, _, unit, scale, value, _ = entry
-        if not isinstance(code, bytes) or len(code) != 6 or code[0] != 1 or code[5] != 0xFF:
+        name, status, _, unit, scale, value, _ = entry
+        if not isinstance(name, bytes) or len(name) != 6 or name[0] != 1 or name[5] != 0xFF:
             continue  # not electricity, or a value of the past
-        name = metric(f"{code[2]}.{code[3]}.{code[4]}")
-        if name is None or type(value) is not int or (unit is not None and unit not in _UNITS):
+        code = f"{name[2]}.{name[3]}.{name[4]}"
+        if isinstance(status, Integer):
+            statuses[code] = status
+        found = metric(code)
+        if found is None or not isinstance(value, Integer) or (unit is not None and unit not in _UNITS):
             continue
+        if code == "16.7.0" and value < 0 and value.width <= 3 and _writes_no_sign(response[1]):
+            value += 1 << 8 * value.width
         power = 0 if scale is None else scale
-        if type(power) is not int or abs(power) > _SCALE:
+        if not isinstance(power, int) or abs(power) > _SCALE:
             raise ValueError("power of ten out of range")
-        found = number(f"{Decimal(value).scaleb(power):f}", _UNITS.get(unit, ""))
-        if found is not None:
-            values[name] = found
+        result = number(f"{Decimal(value).scaleb(power):f}", _UNITS.get(unit, ""))
+        if result is not None:
+            values[found] = result
+    _direct(values, statuses)
+
+
+def _writes_no_sign(server: Any) -> bool:
+    """Say whether the meter of this number is one of those whose power is never negative in few bytes."""
+    if not isinstance(server, bytes) or len(server) != 10 or not server.startswith(_DZG):
+        return False
+    return any(int.from_bytes(server[5:], "big") in numbers for numbers in _UNSIGNED)
+
+
+def _direct(values: dict[str, Value], statuses: dict[str, int]) -> None:
+    """Add `power`, negative outward, where a meter says its amount and, in the status of a counter, its direction."""
+    amount = values.get("power_absolute")
+    status = next((statuses[code] for code in _COUNTERS if code in statuses), 0)
+    if isinstance(amount, float) and "power" not in values and status & _EDL and status < 2 * 0x10000:
+        values["power"] = -amount if status & _OUTWARD else amount
 
 
 def _element(data: bytes, at: int, levels: int) -> tuple[Any, int]:
@@ -187,7 +229,9 @@ def _element(data: bytes, at: int, levels: int) -> tuple[Any, int]:
     if kind == 4 and len(content) == 1:
         return content != b"\x00", end
     if kind in (5, 6) and 1 <= len(content) <= 8:
-        return int.from_bytes(content, "big", signed=kind == 5), end
+        value = Integer.from_bytes(content, "big", signed=kind == 5)
+        value.width = len(content)
+        return value, end
     raise ValueError("value of an unknown type")
 
 

@@ -2,7 +2,8 @@
 
 Source: Winsen, "Intelligent infrared CO2 module (model: MH-Z19B) user's manual" V1.6, and the MH-Z19C's V1.2.
 `FF`, number of the sensor (01) or of the command in an answer, six bytes, and the checksum: what makes the sum of bytes
-1 to 8 zero. That byte 4 of a reading is the temperature and 40 is in no manual, but known from use.
+1 to 8 zero. That byte 4 of a reading is the temperature and 40 is in no manual, but known from use; firmware that does
+not have it there leaves 0.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ def framer() -> BinaryFramer:
 
 
 def decode(frame: bytes) -> dict[str, Value]:
-    """Return the concentration in ppm, and the temperature inside of the sensor in °C."""
-    return {"co2": frame[2] << 8 | frame[3], "temperature": frame[4] - 40}
+    """Return the concentration in ppm and, where it is told, the temperature inside of the sensor in °C."""
+    values: dict[str, Value] = {"co2": frame[2] << 8 | frame[3]}
+    if frame[4]:
+        values["temperature"] = frame[4] - 40
+    return values
 
 
 def read() -> bytes:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
+
+from pydantic import Field
 
 from adapters.frames import plantower
 from adapters.frames.framer import Framer
@@ -16,10 +19,16 @@ class PlantowerPms(FramedDevice):
 
     detectable: ClassVar[int] = 48
 
+    model: plantower.Model = Field(
+        default="PMS5003",
+        description='"PMS5003T" measures temperature and humidity too, "PMS5003S" formaldehyde; "PMS5003" is all '
+        "others: the PMS5003ST and the PMS3003 tell it by the length of their frames.",
+    )
+
     def framer(self) -> Framer:
         """Return what cuts its frames."""
         return plantower.framer()
 
     def decoder(self) -> Callable[[bytes], dict[str, Value]]:
         """Return the function that reads one."""
-        return plantower.decode
+        return partial(plantower.decode, model=self.model)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from pydantic import Field
+
 from adapters.frames import sml
 from adapters.serial.device import FramedDevice
 from gateway import Value
@@ -15,9 +17,13 @@ class Sml(FramedDevice):
 
     detectable: ClassVar[int] = 80
 
+    checksum: sml.Checksum = Field(
+        default="x25", description='How a file is checked: "kermit" for early Holley DTZ541, "x25" for all others.'
+    )
+
     def framer(self) -> sml.SmlFramer:
         """Return what cuts SML files."""
-        return sml.SmlFramer()
+        return sml.SmlFramer(self.checksum)
 
     def decoder(self) -> Callable[[bytes], dict[str, Value]]:
         """Return the function that reads a file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,7 @@ U8, U16, U24 = st.integers(0, 0xFF), st.integers(0, 0xFFFF), st.integers(0, 0xFF
 
 
 def pms(words: Sequence[int]) -> bytes:
-    """Return a frame of a PMS5003 (13 words) or a PMS3003 (9 words)."""
+    """Return a frame of a PMS5003 (13 words), PMS3003 (9 words) or PMS5003ST (17 words)."""
     body = struct.pack(f">2sH{len(words)}H", b"\x42\x4d", 2 * len(words) + 2, *words)
     return body + struct.pack(">H", sum(body) % 65536)
 
@@ -104,9 +105,14 @@ FORMATS: dict[str, Format] = {
     "plantower": Format(
         plantower.framer,
         _of(plantower.decode),
-        st.one_of(st.lists(U16, min_size=13, max_size=13), st.lists(U16, min_size=9, max_size=9)).map(pms),
+        st.sampled_from([9, 13, 17]).flatmap(lambda count: st.lists(U16, min_size=count, max_size=count)).map(pms),
     ),
     "nova": Format(nova.framer, _of(nova.decode), st.builds(sds011, U16, U16, U16)),
+    "plantower-t": Format(
+        plantower.framer,
+        _of(partial(plantower.decode, model="PMS5003T")),
+        st.lists(U16, min_size=13, max_size=13).map(pms),
+    ),
     "winsen": Format(
         winsen.framer,
         _of(winsen.decode),
@@ -117,7 +123,7 @@ FORMATS: dict[str, Format] = {
         _of(sensirion_shdlc.decode),
         st.lists(st.floats(0, 3000, width=32), min_size=10, max_size=10).map(sps30),
     ),
-    "a02yyuw": Format(a02yyuw.framer, _of(a02yyuw.decode), st.integers(30, 0xFFFF).map(distance)),
+    "a02yyuw": Format(a02yyuw.framer, _of(a02yyuw.decode), st.integers(30, 15_000).map(distance)),
     "cse7766": Format(
         cse7766.framer,
         cse7766.decoder,
@@ -149,6 +155,7 @@ FORMATS: dict[str, Format] = {
 EXAMPLES: dict[str, bytes] = {
     "plantower": pms(range(13)),
     "nova": sds011(6, 6),
+    "plantower-t": pms(range(13)),
     "winsen": mhz19(636, 26),
     "sensirion-shdlc": sps30([1.0] * 10),
     "a02yyuw": distance(1953),

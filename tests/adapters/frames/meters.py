@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import strategies as st
 
 from adapters.frames import dsmr, iec62056_21, nmea, scales, sml, teleinfo, vedirect
+from adapters.frames.ciphered import CipheredFramer
 from adapters.frames.lines import LineFramer
 from adapters.frames.telegrams import TelegramFramer
 from tests.adapters.frames.encoders import Format
+
+KEY = bytes(range(16))
+AUTHENTICATION = bytes.fromhex("3000112233445566778899AABBCCDDEEFF")
 
 
 def crc16(data: bytes, start: int, final: int) -> int:
@@ -28,6 +33,16 @@ def p1(lines: Sequence[str], *, padded: bool = True, checked: bool = True) -> by
     body = "\r\n".join(["/KFM5KAIFA-METER", "", *lines, "!"]).encode()
     check = f"{crc16(body, 0, 0):{'04X' if padded else 'X'}}" if checked else ""
     return body + check.encode() + b"\r\n"
+
+
+def ciphered(telegram: bytes, *, key: bytes = KEY, counter: int = 1, written: int = 0) -> bytes:
+    """Return a telegram as a Smarty sends it; `written` is how many bytes the length takes, 0: as few as it can."""
+    title = b"SAG\x05\x00\x01\xdb\x08"
+    sealed = AESGCM(key).encrypt(title + counter.to_bytes(4, "big"), telegram, AUTHENTICATION)[:-4]  # a tag of 12 bytes
+    body = b"\x30" + counter.to_bytes(4, "big") + sealed
+    width = written or (1 if len(body) < 128 else 2)
+    length = bytes([len(body)]) if width == 1 else bytes([0x80 | width]) + len(body).to_bytes(width, "big")
+    return b"\xdb\x08" + title + length + body
 
 
 def readout(lines: Sequence[str]) -> bytes:
@@ -192,6 +207,16 @@ PAIRS = st.builds(
 
 FORMATS: dict[str, Format] = {
     "dsmr": Format(TelegramFramer, lambda: dsmr.decode, DSMR_LINES.map(p1)),
+    "dsmr-ciphered": Format(
+        lambda: CipheredFramer(KEY, AUTHENTICATION),
+        lambda: dsmr.decode,
+        st.builds(
+            lambda lines, counter, written: ciphered(p1(lines), counter=counter, written=written),
+            DSMR_LINES,
+            st.integers(0, 2**32 - 1),
+            st.sampled_from([0, 2, 4]),
+        ),
+    ),
     "sml": Format(sml.SmlFramer, lambda: sml.decode, REGISTERS.map(sml_content).map(sml_file)),
     "teleinfo": Format(teleinfo.TeleinfoFramer, lambda: teleinfo.decode, GROUPS.map(tic)),
     "teleinfo-historical": Format(
@@ -223,6 +248,7 @@ EVERY = {**FORMATS, **BARE}
 
 EXAMPLES: dict[str, bytes] = {
     "dsmr": p1(["1-3:0.2.8(50)", "0-0:1.0.0(230115133000W)", "1-0:1.8.1(000123.456*kWh)"]),
+    "dsmr-ciphered": ciphered(p1(["1-0:1.8.1(000123.456*kWh)"])),
     "sml": sml_file(sml_content([(b"\x01\x00\x01\x08\x00\xff", 30, -1, 0x1B1B1B1B)])),
     "teleinfo": tic([("DATE", "H230115133000", ""), ("EAST", "001234567"), ("LTARF", "HP BLEU")]),
     "teleinfo-historical": tic([("BASE", "001234567"), ("PTEC", "TH..")], " "),

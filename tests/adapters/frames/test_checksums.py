@@ -20,6 +20,7 @@ PUBLISHED = {
     "crc16_arc": 0xBB3D,
     "crc16_modbus": 0x4B37,
     "crc16_x25": 0x906E,
+    "crc16_kermit": 0x2189,
     "crc8_maxim": 0xA1,
 }
 

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from adapters.frames import a02yyuw, cse7766, nova, rdm6300, sensirion_shdlc, winsen
+from adapters.frames import a02yyuw, cse7766, nova, plantower, rdm6300, sensirion_shdlc, winsen
 from gateway import Value
 from tests.adapters.frames.encoders import FORMATS, cse7766_frame, mhz19, pms, read, sds011_confirmation, shdlc, tag
 
@@ -18,6 +18,13 @@ from tests.adapters.frames.encoders import FORMATS, cse7766_frame, mhz19, pms, r
             "plantower",
             "424d001c00000008000800000008000800d20046002d001e00000000970002c5",
             {"pm1": 0, "pm2_5": 8, "pm10": 8, "pm2_5_cf1": 8, "particles_0_3": 210, "particles_2_5": 30},
+        ),
+        # A PMS3003, and a PMS5003T: captures in the tests of PyPMS (PMS3003.hexdump, PMS5003T.hexdump).
+        ("plantower", "424d001400000000000000000000000000000000005100f4", {"pm1": 0, "pm10": 0}),
+        (
+            "plantower-t",
+            "424d001c001700270029001600230029100804a90116000c00d400e09a0004aa",
+            {"pm1": 22, "pm2_5": 35, "pm10": 41, "particles_0_3": 4104, "temperature": 21.2, "humidity": 22.4},
         ),
         ("nova", "aa c0 06 00 06 00 58 d9 3d ab", {"pm2_5": 0.6, "pm10": 0.6}),
         ("winsen", "ff 86 02 7c 42 00 00 00 ba", {"co2": 636, "temperature": 26}),
@@ -91,11 +98,40 @@ def test_a_pms_that_reports_an_error_says_which() -> None:
     }
 
 
-def test_no_echo_is_no_distance() -> None:
-    """What is too near, or too far to be heard, is no reading."""
-    (frame,) = a02yyuw.framer().feed(bytes.fromhex("ff 00 00 ff"))
+@pytest.mark.parametrize("frame", ["ff 00 00 ff", "ff 00 1d 1c", "ff 3a 99 d2", "ff ff fd fb", "ff ff fe fc"])
+def test_no_echo_is_no_distance(frame: str) -> None:
+    """What is too near, too far to be heard, or a word for no echo at all, is no reading."""
+    (found,) = a02yyuw.framer().feed(bytes.fromhex(frame))
     with pytest.raises(ValueError, match="no echo"):
-        a02yyuw.decode(frame)
+        a02yyuw.decode(found)
+
+
+MASSES = [1, 2, 3, 4, 5, 6]
+
+
+def test_relatives_of_the_pms5003_measure_other_things() -> None:
+    """Formaldehyde, temperature and humidity stand where their manuals say, and are no counts or errors."""
+    counts = [100, 90, 80, 70]
+    t = plantower.decode(pms([*MASSES, *counts, 0x10000 - 55, 403, 0x9700]), "PMS5003T")
+    assert (t["temperature"], t["humidity"], t["particles_2_5"]) == (-5.5, 40.3, 70)
+    assert not {"particles_5", "error_code", "formaldehyde"} & t.keys()
+    s = plantower.decode(pms([*MASSES, *counts, 2, 1, 0x0105]), "PMS5003S")
+    assert (s["formaldehyde"], s["particles_10"]) == (0x0105, 1)
+    assert "error_code" not in s
+    st = plantower.decode(pms([*MASSES, *counts, 2, 1, 31, 0x10000 - 1, 1000, 0, 0x9703]))
+    assert (st["formaldehyde"], st["temperature"], st["humidity"], st["error_code"]) == (31, -0.1, 100.0, 3)
+
+
+def test_an_mhz19_without_a_temperature_says_none() -> None:
+    """Firmware that leaves the byte empty does not make a frost of 40 degrees."""
+    assert winsen.decode(mhz19(636, -40)) == {"co2": 636}
+
+
+def test_whole_numbers_of_an_sps30_are_read_as_well() -> None:
+    """Another program may have started it with the other format, in which the size of particles is in nm."""
+    (frame,) = sensirion_shdlc.framer().feed(shdlc(3, 0, struct.pack(">10H", *range(1, 10), 812)))
+    values = sensirion_shdlc.decode(frame)
+    assert (values["pm1"], values["particles_10"], values["particle_size"]) == (1, 9, 0.812)
 
 
 def test_an_own_question_is_no_answer() -> None:
@@ -109,7 +145,7 @@ def test_an_own_question_is_no_answer() -> None:
         (shdlc(0x03, 0x43, b""), "not allowed in this state"),
         (shdlc(0x00, 0x04, b""), "parameter out of range"),
         (shdlc(0x03, 0x55, b""), "error 0x55"),
-        (shdlc(0x03, 0, b"\0" * 20), "not ten"),
+        (shdlc(0x03, 0, b"\0" * 24), "not ten"),
     ],
 )
 def test_an_error_of_the_sps30_is_said_in_words(answer: bytes, words: str) -> None:
