@@ -46,15 +46,21 @@ def adapter(name: str) -> type[Adapter]:
         several = " and ".join(sorted(map(_origin, points)))
         raise AdapterError(f'adapter "{name}" is in {several}: only one of them may be installed')
     (point,) = points
-    whose = f'adapter "{name}" of {_origin(point)}'
     try:
         found = point.load()
     except Exception as error:
-        raise AdapterError(f"{whose} cannot be imported: {type(error).__name__}: {error}") from error
+        raise fault(name, "cannot be imported", error) from error
     if not (isinstance(found, type) and issubclass(found, Adapter)):
-        raise AdapterError(f"{whose} ({point.value}) is not a subclass of gateway.Adapter")
+        raise fault(name, f"is not a subclass of gateway.Adapter: {point.value}")
     _origins[found] = _origin(point)
     return found
+
+
+def fault(name: str, words: str, error: Exception | None = None) -> AdapterError:
+    """Return what is to be said of a fault of an adapter: which one, what it was installed with, and the error."""
+    (point,) = _found()[name]
+    more = "" if error is None else f": {type(error).__name__}: {error}"
+    return AdapterError(f'adapter "{name}" of {_origin(point)} {words}{more}')
 
 
 def described(kind: type[Adapter]) -> str:

@@ -9,14 +9,10 @@ from gateway.testing import AdapterConformance, SerialStandIn
 
 
 class TestThermometer(AdapterConformance):
-    adapter = Thermometer
+    adapter = "thermometer"
 
     def stand_in(self, folder: Path) -> SerialStandIn:
         return SerialStandIn(folder, says=b"T=21.5\r\n")
-
-
-def test_fahrenheit() -> None:
-    assert Thermometer(port="/dev/null", fahrenheit=True).decode(b"T=212.0") == {"temperature": 100.0}
 
 
 @pytest.mark.parametrize("frame", [b"", b"T=", b"T=warm", b"H=40"])

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from gateway.cli import EX_SOFTWARE
 from gateway.cli.capture import capture, replay
 from gateway.cli.detect import detect
 from gateway.cli.outbox import app as outbox
@@ -83,8 +84,13 @@ def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
 def schema() -> None:
     """Print the JSON Schema of the config, with the keys of all installed adapters."""
     from gateway.config.schema import schema
+    from gateway.registry import AdapterError
 
-    print(json.dumps(schema(), indent=2, ensure_ascii=False))
+    try:
+        print(json.dumps(schema(), indent=2, ensure_ascii=False))
+    except AdapterError as error:
+        print(f"sensor-gateway schema: {error}", file=sys.stderr)
+        raise typer.Exit(EX_SOFTWARE) from None
 
 
 @app.command()

@@ -94,7 +94,9 @@ def _adapter(
         return cls.model_validate_json(json.dumps(own, default=str), strict=True, context=surroundings), []
     except ValidationError as error:
         found = findings(error.errors(include_url=False), own, cls, below=here[:-1], more_keys=_COMMON)
-        return None, [finding._replace(message=without_secrets(finding.message, own)) for finding in found]
+    except Exception as error:  # noqa: BLE001 - the boundary: a bug in an adapter's own checks is said of that adapter
+        found = [Finding(here, "value", str(registry.fault(kind, "has a bug in the checks of its keys", error)))]
+    return None, [finding._replace(message=without_secrets(finding.message, own)) for finding in found]
 
 
 def duplicates(devices: dict[str, Device], document: Document) -> list[Finding]:

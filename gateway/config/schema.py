@@ -17,7 +17,7 @@ Schema = dict[str, Any]
 
 
 def schema() -> Schema:
-    """Return the JSON Schema (draft 2020-12) of a whole config file. Raises AdapterError if one does not import."""
+    """Return the JSON Schema (draft 2020-12) of a whole config file. Raises AdapterError if one has none."""
     whole = _of(Config, "")
     definitions: Schema = whole.pop("$defs")
     for name in ("Device", "Adapter"):
@@ -47,7 +47,11 @@ def device(kind: str) -> Schema:
 
 def _device(kind: str) -> tuple[Schema, Schema]:
     """Return the schema of one kind of device, and the definitions that it refers to."""
-    own = _of(registry.adapter(kind), f"{kind}.")
+    model = registry.adapter(kind)
+    try:
+        own = _of(model, f"{kind}.")
+    except Exception as error:
+        raise registry.fault(kind, "has keys that no schema can describe", error) from error
     common = _of(DeviceKeys, "")
     definitions = {**own.pop("$defs", {}), **common["$defs"]}
     properties = {
