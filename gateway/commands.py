@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -24,8 +25,9 @@ MAX_AGE = 30.0
 LINES, CALM = 20, 10.0
 """Lines of the log about commands in so many seconds, at most: anybody who may publish can send any number."""
 
-Own: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Carries a command of the gateway out: takes all that it says, and returns what its result says. Raises ValueError."""
+Own: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
+"""Carries a command of the gateway out: takes all that it says, and returns what its result says, now or when that is
+awaited. Raises ValueError."""
 
 
 class Target(NamedTuple):
@@ -84,12 +86,13 @@ class Commands:
         self._prefix = prefix
         self._say = say
         self._times = times
-        self._max_age = max_age
+        self.max_age = max_age
         self._logger = logger
         self._clock = clock
         self._devices: Mapping[str, Target] = {}
         self._own: Mapping[str, Own] = {}
         self._answered = Answered[_Call]()
+        self._tasks: set[asyncio.Task[None]] = set()  # commands of the gateway that take their time
         self._lines = 0  # of the log, since
         self._since = 0.0
 
@@ -104,6 +107,13 @@ class Commands:
         """Carry commands out from now on: those for `devices`, and the gateway's `own`."""
         self._devices = devices
         self._own = own
+
+    async def close(self) -> None:
+        """Answer nothing more."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def received(
         self, uplink: str, message: Message, *, kept: bool = False, devices: Collection[str] | None = None
@@ -147,7 +157,7 @@ class Commands:
                 if self._is_known((message.topic, asked.id), call):
                     return
             arrival = Arrival(message.retain, message.dup, kept, message.properties.get("message_expiry_interval"))
-            carry_out(asked, patience(asked, arrival, *self._times(), self._max_age))
+            carry_out(asked, patience(asked, arrival, *self._times(), self.max_age))
         except ValueError as error:
             self._ended(call, Outcome("refused", str(error)))
 
@@ -181,7 +191,22 @@ class Commands:
             raise ValueError(f"there is no such command; there are: {', '.join(self._own)}")
         if "device" in asked.content:
             self._target(call, asked.content["device"])
-        call.more = own(asked.content)
+        more = own(asked.content)
+        if isinstance(more, Mapping):
+            self._done(call, more)
+        else:
+            task = asyncio.get_running_loop().create_task(self._await(call, more), name=call.name)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _await(self, call: _Call, more: Awaitable[Mapping[str, Any]]) -> None:
+        try:
+            self._done(call, await more)
+        except ValueError as error:
+            self._ended(call, Outcome("refused", str(error)))
+
+    def _done(self, call: _Call, more: Mapping[str, Any]) -> None:
+        call.more = more
         self._ended(call, Outcome("done"))
 
     def _target(self, call: _Call, device: object) -> Target:

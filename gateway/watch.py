@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -31,11 +31,16 @@ class Watch:
         notifier: Notifier,
         outbox: Outbox,
         announcer: Announcer,
-        uplinks: Sequence[Uplink],
-        devices: Sequence[RunningDevice],
+        uplinks: Collection[Uplink],
+        devices: Collection[RunningDevice],
         bounds: Mapping[str, int],
     ) -> None:
-        """`bounds`: what the config allows the outbox, max_size and keep_free, in bytes."""
+        """`uplinks` and `devices` are looked at each time, and may come and go.
+
+        `bounds`: what the config allows the outbox, max_size and keep_free, in bytes.
+        """
+        self.remark = ""
+        """What the status says beside, if anything."""
         self._notifier = notifier
         self._outbox = outbox
         self._announcer = announcer
@@ -50,16 +55,13 @@ class Watch:
 
     def commands(self) -> dict[str, Own]:
         """Return what the gateway itself can be asked for from outside."""
-        return {"ping": self._ping, "status": self._tell, "reload": self._reload, "restart-device": self._restart}
+        return {"ping": self._ping, "status": self._tell, "restart-device": self._restart}
 
     def _ping(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"epoch": self._outbox.epoch}
 
     def _tell(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"status": orjson.loads(self.figures())}
-
-    def _reload(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
-        raise ValueError("the config is read at start; restart to apply it")
 
     def _restart(self, says: Mapping[str, Any]) -> Mapping[str, Any]:
         for device in self._devices:
@@ -97,6 +99,8 @@ class Watch:
             parts.append("the clock is not set")
         if self._outbox.fault is not None:
             parts.append(f"the card takes nothing ({self._outbox.fault})")
+        if self.remark:
+            parts.append(self.remark)
         return f"{self._outbox.taken_in} readings taken in; " + "; ".join(parts)
 
     def figures(self) -> str:

@@ -58,4 +58,10 @@ def main(arguments: Sequence[str]) -> int:
         return EX_CONFIG
     from gateway.service import run
 
-    return run(config, log_format=options.log_format, log_level=options.log_level, forget=options.forget)
+    return run(
+        config,
+        file=options.config,
+        log_format=options.log_format,
+        log_level=options.log_level,
+        forget=options.forget,
+    )

@@ -69,7 +69,7 @@ class Orders:
     """What waits for one device, in the order in which it came: an iterator for its adapter, which never ends."""
 
     def __init__(self, timeout: float = TIMEOUT) -> None:
-        self._timeout = timeout
+        self.timeout = timeout
         self._served = False  # somebody iterates, or soon will
         self._waiting: deque[Order] = deque()
         self._taken: list[Order] = []
@@ -114,8 +114,8 @@ class Orders:
             while self._waiting:
                 order = self._waiting.popleft()
                 if not order.answered:
-                    late = f"no answer from the device for {self._timeout:g} s; nobody knows whether it was carried out"
-                    order.within(self._timeout, Outcome("timed-out", late))
+                    late = f"no answer from the device for {self.timeout:g} s; nobody knows whether it was carried out"
+                    order.within(self.timeout, Outcome("timed-out", late))
                     self._taken.append(order)
                     return order
             self._news.clear()

@@ -186,6 +186,28 @@ class RunningDevice:
             if not self._restarted():
                 raise
 
+    @property
+    def command_timeout(self) -> float:
+        """Seconds that the device has to carry out a command."""
+        return self._orders.timeout
+
+    @command_timeout.setter
+    def command_timeout(self, seconds: float) -> None:
+        self._orders.timeout = seconds
+
+    def declare(self, metrics: Mapping[str, Metric], computed: Mapping[str, str] | None = None) -> None:
+        """Have other metrics and formulas from the next reading on, and the windows as they are.
+
+        Raises ValueError for other windows: they need a device that begins anew.
+        """
+        fresh = plan(metrics, computed)
+        if fresh.spans != self._plan.spans:
+            raise ValueError(f"{self.name}: other windows")
+        self._plan = fresh
+        self._planned = fresh.first.keys() | fresh.then.keys()
+        self._names.clear()
+        self._last.clear()
+
     def restart(self) -> None:
         """Close the device and open it again at once. Raises ValueError for one that has nothing more to say."""
         if self._task is None:

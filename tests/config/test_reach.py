@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.config import Config, load
 from gateway.mqtt import Network, Options, Will
-from gateway.service import _broker
+from gateway.service.building import broker
 
 SECRET = "tr0ub4dor-and-3"
 
@@ -38,7 +38,7 @@ def loaded(folder: Path) -> Config:
 def options(folder: Path) -> list[Options]:
     """Return the options of each broker, as the service makes them."""
     section = loaded(folder).uplinks["cloud"]
-    return [_broker(section, endpoint, "me", Will("t", b"")).options for endpoint in section.endpoints]
+    return [broker(section, endpoint, "me", Will("t", b"")).options for endpoint in section.endpoints]
 
 
 def test_what_a_broker_does_not_say_its_uplink_says(tmp_path: Path) -> None:

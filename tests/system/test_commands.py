@@ -151,7 +151,6 @@ REFUSED = [
     ("tank/level/set", '{"value": 77, "expires": OLD}', "expired"),
     ("tank/level/set", '{"value": 77, "ts": NEW}', "in the future"),
     ("command", "explode", "no such command"),
-    ("command", "reload", "restart to apply"),
     ("command", '{"command": "restart-device", "device": "nobody"}', "there is no such device"),
 ]
 

@@ -21,7 +21,7 @@ def main(config: str, levers: str, cards: bool) -> int:
         if cards:
             stack.enter_context(Card()).fault = _Fault(hold)
         clock = Clock(wall=lambda: time.time() + hold.ahead(), evidence=Sources())
-        return run(load(Path(config)), log_format="json", clock=clock)
+        return run(load(Path(config)), file=Path(config), log_format="json", clock=clock)
 
 
 class _Fault:
