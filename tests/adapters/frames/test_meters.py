@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.frames import checksums, dsmr, iec62056_21, nmea, obis, scales, sml, suffix, teleinfo, vedirect
+from adapters.frames.telegrams import TelegramFramer
 from adapters.frames.text import key_value_decoder
 from tests.adapters.frames import meters
 from tests.adapters.frames.meters import element, p1, sentence, tic, victron
@@ -83,6 +84,91 @@ def test_two_meters_of_a_kind_are_told_apart() -> None:
         "meter_3": 3.0,
         "meter_4": 4.0,
     }
+
+
+def test_a_meter_that_is_gone_has_no_value_and_no_name() -> None:
+    """The place of a gas meter that was replaced stays in the telegram, without a unit; the new one is `gas`."""
+    lines = ["0-1:24.1.0(003)", "0-1:24.2.1(700101010000W)(00000000)", "0-2:24.1.0(003)", "0-2:24.2.1(00246.138*m3)"]
+    assert dsmr.decode(p1(lines)) == {"gas": 246.138}
+
+
+def test_what_is_measured_needs_its_unit_and_what_is_counted_has_none() -> None:
+    """Without a unit a power may be watts or kilowatts: it is left out, and not a thousand times too small."""
+    lines = ["1-0:1.8.0(000006.695*kWh)", "1-0:4.7.0(00.007)", "0-0:17.0.0(77.376)", "0-0:96.7.21(00069)"]
+    assert dsmr.decode(p1(lines)) == {"energy_import": 6.695, "power_failures": 69}
+
+
+def test_a_limit_of_a_phase_is_no_average() -> None:
+    """Code x.4.0 of a current is its threshold on the P1 port, in each phase; Luxembourg's says inward and outward."""
+    lines = ["1-1:31.4.0(100*A)(-063*A)", "1-0:51.4.0(200.00*A)", "1-0:71.4.0(200.00*A)", "1-0:1.4.0(02.351*kW)"]
+    assert dsmr.decode(p1(lines)) == {
+        "fuse_limit": 100.0,
+        "fuse_limit_l2": 200.0,
+        "fuse_limit_l3": 200.0,
+        "power_import_average": 2351.0,
+    }
+
+
+@pytest.mark.parametrize(("offset", "hours"), [(1, 0), (2, -1), (0, 1)])
+def test_a_meter_of_another_zone_has_its_time(offset: int, hours: int) -> None:
+    """S is an hour more than the winter time, which is what the config says."""
+    lines = ["1-3:0.2.8(50)", "0-0:1.0.0(230715133000S)", "1-0:1.8.0(1.5*kWh)"]
+    lines += ["0-1:24.1.0(003)", "0-1:24.2.1(230115130000W)(00001.000*m3)"]
+    values = dsmr.decode(p1(lines), offset)
+    assert (values["time"], values["gas_time"]) == (1689420600.0 + 3600 * hours, 1673784000.0 + 3600 * hours)
+
+
+def test_a_stroke_in_a_text_makes_no_half_reading() -> None:
+    """Where there is no checksum, what follows a stroke in a text message is not taken for a telegram."""
+    telegram = p1(["1-0:1.8.1(00001.001*kWh)", "0-0:96.13.0(from-/-here)", "1-0:1.8.2(00002.002*kWh)"], checked=False)
+    for frame in TelegramFramer().feed(telegram):
+        with pytest.raises(ValueError, match="not a telegram"):
+            dsmr.decode(frame)
+
+
+DZG = b"\x0a\x01DZG"
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "power"),
+    [
+        (42_082_910, -29912, 356.24),  # as captured
+        (55_000_000, -1, 655.35),
+        (60_694_611, -10550, -105.5),  # as captured, of a later one
+        (54_999_999, -1, -0.01),
+    ],
+)
+def test_a_dvs74_writes_its_power_without_a_sign(number: int, value: int, power: float) -> None:
+    """By its number it is told which firmware has that defect; another meter's power keeps its sign."""
+    server = DZG + number.to_bytes(5, "big")
+    entry = [b"\1\0\x10\7\0\xff", None, None, meters.unsigned(27, 1), meters.integer(-2, 1), meters.integer(value, 2)]
+    listed = [None, server, None, None, [[*entry, None]], None, None]
+    assert sml.decode(meters.sml_message(0x0701, listed)) == {"power": power}
+    entry[5] = meters.integer(-126061, 4)
+    listed[4] = [[*entry, None]]
+    assert sml.decode(meters.sml_message(0x0701, listed)) == {"power": -1260.61}
+
+
+@pytest.mark.parametrize(("status", "power"), [(0x182, 126.6), (0x1A2, -126.6), (0x1B0, -126.6), (0x1C0104, None)])
+def test_the_direction_of_a_power_is_in_the_status_of_a_counter(status: int, power: float | None) -> None:
+    """Meters by FNN's EDL say an amount and a bit; others use these bits for other things, and nothing is guessed."""
+    entries = [
+        [b"\1\0\1\x08\0\xff", meters.unsigned(status, 4), None, meters.unsigned(30, 1), None, meters.integer(7), None],
+        [b"\1\0\x0f\7\0\xff", None, None, meters.unsigned(27, 1), meters.integer(-1, 1), meters.integer(1266), None],
+    ]
+    values = sml.decode(meters.sml_message(0x0701, [None, b"server", None, None, entries, None, None]))
+    expected = {"energy_import": 0.007, "power_absolute": 126.6}
+    assert values == expected | ({} if power is None else {"power": power})
+
+
+def test_another_checksum_of_sml_is_taken_only_where_it_is_asked_for() -> None:
+    """A file whose checksum is Kermit's is damaged to everybody who has not said that it is of such a meter."""
+    file = meters.sml_file(meters.sml_content([(b"\1\0\1\x08\0\xff", 30, -1, 5)]))
+    odd = file[:-2] + (meters.crc16(file[:-2], 0, 0xFFFF) ^ 0xFFFF).to_bytes(2, "little")
+    for checksum, good, bad in (("x25", file, odd), ("kermit", odd, file)):
+        framer = sml.SmlFramer(checksum)
+        assert len(framer.feed(good + bad + good)) == 2
+        assert framer.thrown["wrong checksum"] == 1
 
 
 @pytest.mark.parametrize(
