@@ -159,9 +159,9 @@ class Questions:
 
     async def read(self, table: str, address: int, count: int) -> Sequence[int]:
         """Return registers, or bits. Raises Refused."""
-        question = _READ[table](address=address, count=count)
+        question = _encoded(_READ[table](address=address, count=count))
         size = 2 * count if table in ("holding", "input") else (count + 7) // 8
-        begins = bytes([question.function_code, size])
+        begins = bytes([question[0], size])
         answer = await self._ask(question, begins, size + 2, f"{table} {address} to {address + count - 1}")
         return answer.registers if table in ("holding", "input") else answer.bits[:count]
 
@@ -174,19 +174,19 @@ class Questions:
         else:
             kind = WriteMultipleRegistersRequest if multiple else WriteSingleRegisterRequest
             question = kind(address=address, registers=values)
-        begins = (bytes([question.function_code]) + question.encode())[:_WRITTEN]
-        await self._ask(question, begins, _WRITTEN, f"writing {table} {address} to {address + len(values) - 1}")
+        asked = _encoded(question)
+        await self._ask(asked, asked[:_WRITTEN], _WRITTEN, f"writing {table} {address} to {address + len(values) - 1}")
 
-    async def _ask(self, question: ModbusPDU, begins: bytes, size: int, about: str) -> ModbusPDU:
-        unit, turn = self._unit, self._turn
-        question.dev_id, question.transaction_id = unit.number, next(_transactions)
-        request = unit.codec.buildFrame(question)
-        cutter = framer(unit.framing, Expected(unit.number, begins, size, question.transaction_id))
+    async def _ask(self, question: bytes, begins: bytes, size: int, about: str) -> ModbusPDU:
+        """Return the answer to a PDU, which begins with some bytes and has so many. Raises Refused."""
+        unit, turn, transaction = self._unit, self._turn, next(_transactions)
+        request = unit.codec.encode(question, unit.number, transaction)
+        cutter = framer(unit.framing, Expected(unit.number, begins, size, transaction))
         turn.renew()
         await turn.quiet(unit.silence)
         frame = await turn.ask(request, AfterEcho(request, cutter) if unit.local_echo else cutter)
         try:
-            _, answer = unit.codec.handleFrame(frame, unit.number, question.transaction_id)
+            _, answer = unit.codec.handleFrame(frame, unit.number, transaction)
         except ModbusException as error:
             raise DeviceError(f"{unit}, {about}: {error}") from None
         if answer is None:
@@ -195,6 +195,11 @@ class Questions:
             words = _EXCEPTIONS.get(answer.exception_code, f"exception {answer.exception_code}")
             raise Refused(answer.exception_code, f"{unit}, {about}: {words}")
         return answer
+
+
+def _encoded(question: ModbusPDU) -> bytes:
+    """Return a PDU as bytes. Once for each: some versions of pymodbus fill up its bits when they do it."""
+    return question.function_code.to_bytes(1, "big") + question.encode()
 
 
 def silence(baudrate: int) -> float:

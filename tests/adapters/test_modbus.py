@@ -329,6 +329,8 @@ async def test_an_adapter_that_hears_itself(tmp_path: Path) -> None:
         async with running(device):
             await notes.until(lambda: len(notes.readings) >= 2)
             assert await ordered(device, "x", 8) == Outcome("done", read_back=8)
+            slave.refuses[6] = 3
+            assert (await ordered(device, "x", 9)).result == "refused"
         assert device.failures == 0
         slave.unit = 2
         reason = await failure(modbus(cable.path, registers, local_echo=True, timeout=0.05))
@@ -339,7 +341,7 @@ async def test_a_disturbed_answer_costs_no_reading(tmp_path: Path) -> None:
     """It is asked again, and the device stays online."""
     slave, notes, disturbed = Slave(), Notebook(), [b"", b"\x01\x03\x02\xff"]
     with Answering(tmp_path / "tty", lambda asked: disturbed.pop() if disturbed else slave(asked)) as cable:
-        device = notes.device("d", modbus(cable.path, {"x": {"address": 3}}, timeout=0.1))
+        device = notes.device("d", modbus(cable.path, {"x": {"address": 3}}, timeout=0.5))
         async with running(device):
             await notes.until(lambda: len(notes.readings) >= 2)
     assert device.failures == 0
@@ -465,6 +467,21 @@ async def test_a_bit_leaves_the_others_of_its_register_alone() -> None:
             await notes.until(lambda wanted=word: notes.readings[-1][1].get("word") == wanted)
 
 
+async def test_each_question_of_a_setting_has_the_whole_timeout(tmp_path: Path) -> None:
+    """A bit takes three of them in one turn, and a device that is slow is not dead."""
+    slave, notes, loop = Slave(), Notebook(), asyncio.get_running_loop()
+
+    def answer(question: bytes) -> bytes:
+        loop.call_later(0.4, cable.write, slave(question))
+        return b""
+
+    with Answering(tmp_path / "tty", answer) as cable:
+        device = notes.device("d", modbus(cable.path, {"x": {"address": 3, "bit": 1}}, timeout=1.0, interval=3600.0))
+        async with running(device):
+            await notes.until(lambda: bool(notes.readings))
+            assert await ordered(device, "x", True) == Outcome("done", read_back=True)
+
+
 @pytest.mark.parametrize(
     ("metric", "value", "reason"),
     [
@@ -516,13 +533,13 @@ async def test_a_write_without_an_answer_is_a_failure_of_the_device(tmp_path: Pa
     slave, notes = Slave(), Notebook()
     slave.ignores.add(6)
     with Answering(tmp_path / "tty", slave) as cable:
-        device = notes.device("d", modbus(cable.path, {"x": {"address": 3}}, timeout=0.1))
+        device = notes.device("d", modbus(cable.path, {"x": {"address": 3}}, timeout=0.3))
         async with running(device):
             await notes.until(lambda: bool(notes.readings))
             failed = await ordered(device, "x", 8)
             assert failed.result == "failed"
             assert failed.reason is not None
-            assert "does not answer within 0.1 s" in failed.reason
+            assert "does not answer within 0.3 s" in failed.reason
             assert failed.reason.endswith("nobody knows whether it was carried out")
             await notes.until(lambda: [online for _, online in notes.states] == [True, False, True])
     assert slave.functions.count(6) == 1
