@@ -18,6 +18,7 @@ from gateway.cli.detect import detect
 from gateway.cli.outbox import app as outbox
 from gateway.cli.ports import ports
 from gateway.cli.read import read
+from gateway.cli.reload import reload
 from gateway.cli.run import DEFAULT_CONFIG, EX_CONFIG
 from gateway.cli.run import main as run_service
 from gateway.cli.selftest.command import selftest
@@ -109,6 +110,7 @@ def demo() -> None:
     raise typer.Exit(play())
 
 
+app.command()(reload)
 app.command()(ports)
 app.command()(detect)
 app.command()(read)

@@ -1,6 +1,6 @@
 """The TOML config: models, diagnostics with file, line and column, JSON Schema. Only service and cli know it."""
 
-from gateway.config.load import load, load_devices
+from gateway.config.load import load, load_devices, load_outbox
 from gateway.config.models import (
     BrokerSection,
     Config,
@@ -24,4 +24,5 @@ __all__ = [
     "UplinkSection",
     "load",
     "load_devices",
+    "load_outbox",
 ]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gateway.config import files
 from gateway.config.devices import duplicates, make
-from gateway.config.models import Config, Device
+from gateway.config.models import Config, Device, OutboxSection
 from gateway.config.positions import Path
 from gateway.config.problems import ConfigError
 from gateway.config.secret import Surroundings
@@ -51,6 +51,19 @@ def load_devices(path: pathlib.Path, *, environ: Mapping[str, str] = os.environ)
     if problems:
         raise ConfigError(sorted(problems))
     return devices
+
+
+def load_outbox(path: pathlib.Path, *, environ: Mapping[str, str] = os.environ) -> OutboxSection:
+    """Load what a config says of the outbox, and nothing else of it. Raises ConfigError with what is wrong in that."""
+    document = files.gather(path)
+    data = {"outbox": {}, **document.data}["outbox"]
+    surroundings = Surroundings(path.parent.absolute(), environ)
+    try:
+        return OutboxSection.model_validate(data, context=surroundings)
+    except ValidationError as error:
+        found = findings(error.errors(include_url=False), data, OutboxSection, below=("outbox",))
+        problems = {*document.problems, *(document.problem(f.path, f.message, at_key=f.at_key) for f in found)}
+        raise ConfigError(sorted(problems)) from None
 
 
 def _validated(data: dict[str, Any], surroundings: Surroundings) -> tuple[Config | None, list[Finding]]:

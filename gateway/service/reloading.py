@@ -20,6 +20,10 @@ PROBLEMS = 20
 """Lines about what is wrong in a config, in an answer and in the log."""
 
 
+class WrongConfig(ValueError):
+    """The config is wrong: the lines of the message say where and how."""
+
+
 class Reloading:
     """Reloads, one at a time. `file` is where the config came from; None: nobody knows.
 
@@ -53,11 +57,19 @@ class Reloading:
         """Reload, and answer before uplinks are changed: one of them carries the answer. Raises ValueError."""
         return self._told(self._asked("command"))
 
-    async def request(self, dry: bool = False) -> dict[str, Any]:
-        """Reload, and answer when it is done; `dry`: only say what would be. Raises ValueError."""
-        if dry:
-            return plan(self._parts.config, await self._read()).told()
-        told = await self._told(self._asked("sensor-gateway reload"))
+    async def request(self, file: str, dry: bool = False) -> dict[str, Any]:
+        """Reload, and answer when it is done; `dry`: only say what would be. What is wrong in the config is `problems`.
+
+        `file` is the config that is meant. Raises ValueError.
+        """
+        if self._file is not None and not (self._file.exists() and self._file.samefile(file)):
+            raise ValueError(f"the service that runs was started with {self._file}, and would read that")
+        try:
+            if dry:
+                return plan(self._parts.config, await self._read()).told()
+            told = await self._told(self._asked("sensor-gateway reload"))
+        except WrongConfig as error:
+            return {"problems": str(error).splitlines()}
         if self._task is not None:
             await asyncio.wait([self._task])
         return told
@@ -121,7 +133,7 @@ class Reloading:
         except ConfigError as error:
             lines = [str(problem) for problem in error.problems[:PROBLEMS]]
             lines += [f"and {len(error.problems) - PROBLEMS} more"] if len(error.problems) > PROBLEMS else []
-            raise ValueError("\n".join(lines)) from None
+            raise WrongConfig("\n".join(lines)) from None
         except Exception as error:  # a boundary: it may be of an adapter, and others run
             self._logger.exception("a bug while the config was read; please report it with these lines")
             raise ValueError(f"{type(error).__name__} while the config was read; the log says more") from None
