@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gateway import registry
 from gateway.adapter import Adapter
@@ -55,9 +55,11 @@ class AdapterConformance:
         _must(issubclass(kind, Adapter), f"{kind} is no gateway.Adapter")
         _must(kind.__doc__ not in (None, "", Adapter.__doc__), f"{kind.__name__} has no docstring")
         _must(inspect.iscoroutinefunction(kind.run), f"{kind.__name__}.run is no coroutine function")
-        for key, field in kind.model_fields.items():
-            words = field.description or ""
-            _must(words.endswith("."), f"the key {key} has no description that ends with a full stop: {words!r}")
+        for table in tables(kind):
+            where = "the key" if table is kind else f"in the table {table.__name__}, the key"
+            for key, field in table.model_fields.items():
+                words = field.description or ""
+                _must(words.endswith("."), f"{where} {key} has no description that ends with a full stop: {words!r}")
         for names in ("exclusive", "shared", "alike"):
             unknown = set(getattr(kind, names)) - set(kind.model_fields)
             _must(not unknown, f"{names} names what is no key: {', '.join(sorted(unknown))}")
@@ -72,6 +74,9 @@ class AdapterConformance:
             except ValidationError:
                 continue
             raise AssertionError(f"the key {key} can be changed while the device runs")
+        for table in tables(kind):
+            _must(bool(table.model_config.get("frozen")), f"the keys of {table.__name__} can be changed")
+            _must(table.model_config.get("extra") == "forbid", f"{table.__name__} takes keys that do not exist")
         try:
             kind.model_validate({**keys, "no_such_key": 1})
         except ValidationError:
@@ -161,6 +166,7 @@ class Run:
         self._look = look
         self._wanted: float = READINGS
         self._failures: int | None = None  # when the device was lost
+        self._cancelled_at = 0  # failures
         self.device = RunningDevice(
             "d",
             kind(**stand_in.keys),
@@ -176,6 +182,7 @@ class Run:
 
     def cancel(self) -> None:
         """Have the device end, as the gateway does when it stops."""
+        self._cancelled_at = self.device.failures
         self.task.cancel()
 
     async def play(self, *, lost: bool) -> None:
@@ -209,6 +216,7 @@ class Run:
         """Cancel the device, if that is not done yet, and see that nothing of it is left."""
         loop = asyncio.get_running_loop()
         cancelled = bool(self.task.cancelling())
+        failures = self._cancelled_at if cancelled else self.device.failures
         self.task.cancel()
         await asyncio.wait([self.task], timeout=ENDING)
         loop.set_task_factory(None)
@@ -222,6 +230,8 @@ class Run:
             raise AssertionError(f"{self._where()}: a cancellation became an error") from self.task.exception()
         else:
             _must(not cancelled, f"{self._where()}: it kept the cancellation to itself")
+        why = self.device.reason
+        _must(self.device.failures == failures, f"{self._where()}: its cancellation became a failure: {why}")
         for task in (left := asyncio.all_tasks() - own):
             task.cancel()
         _must(not left, f"{self._where()}: it left tasks behind: {left}")
@@ -233,6 +243,24 @@ class Run:
         if self.device.reason is None and self.device.skipped:
             return f"it threw away: {self.device.skipped}"
         return self.device.reason or "and it gave no reason"
+
+
+def tables(kind: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return the model of a table of the config, and those of all tables in it."""
+    found, left = [], [kind]
+    while left:
+        table = left.pop()
+        if table not in found:
+            found.append(table)
+            left += [one for field in table.model_fields.values() for one in _models_in(field.annotation)]
+    return found
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
 
 
 def _must(condition: bool, words: str) -> None:

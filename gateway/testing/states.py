@@ -7,6 +7,7 @@ import selectors
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator
+from pathlib import Path
 from typing import Any
 
 
@@ -34,7 +35,9 @@ class Suspensions:
         async def watched() -> Any:
             return await self._stepped(coro)
 
-        return asyncio.Task(watched(), loop=loop, **more)
+        task = asyncio.Task(watched(), loop=loop, **more)
+        task.add_done_callback(lambda _: coro.close())  # one that is cancelled before its first step never ran
+        return task
 
     @types.coroutine
     def _stepped(self, coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any]) -> Generator[Any, Any, Any]:
@@ -57,19 +60,39 @@ class Suspensions:
             self._then()
 
 
-class StallWatch(selectors.DefaultSelector):
-    """A selector that knows the longest time, in seconds, for which its loop has done nothing but one turn of work."""
+def starved() -> float:
+    """Return for how many seconds this thread could have run in its life, and the machine had no CPU for it.
 
-    def __init__(self) -> None:
+    Source: the second field of schedstat, Documentation/scheduler/sched-stats.rst of the kernel. 0 where there is none.
+    """
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_bytes().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
+class StallWatch(selectors.DefaultSelector):
+    """A selector that knows the longest time, in seconds, for which its loop has done nothing but one turn of work.
+
+    What counts is the work itself and what it waits for; not for how long the machine had no CPU for this thread, so
+    that a busy machine is not taken for a busy adapter.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, waited: Callable[[], float] = starved) -> None:
         super().__init__()
         self.longest = 0.0
+        self._clock = clock
+        self._waited = waited
         self._since: float | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait as ever, and measure what was between two waits."""
         if self._since is not None:
-            self.longest = max(self.longest, time.perf_counter() - self._since)
+            self.longest = max(self.longest, self._spent() - self._since)
         try:
             return super().select(timeout)
         finally:
-            self._since = time.perf_counter()
+            self._since = self._spent()
+
+    def _spent(self) -> float:
+        return self._clock() - self._waited()
