@@ -16,7 +16,7 @@ from gateway import Adapter, Device, DeviceError, Duration, Value
 class Skip(Protocol):
     """Tells of something that was thrown away."""
 
-    def __call__(self, reason: str, given: bytes = b"") -> None:
+    def __call__(self, reason: str, given: bytes = b"", /) -> None:
         """Count it, under this reason."""
 
 

@@ -10,13 +10,15 @@ import struct
 from typing import NamedTuple
 
 CHIPS = {0x56: "BMP280", 0x57: "BMP280", 0x58: "BMP280", 0x60: "BME280"}
+OTHERS = {0x55: "BMP180", 0x61: "BME680 or BME688"}
+"""What sensors of other families have in the same register."""
 CHIP_ID, CALIBRATION, HUMIDITY_CALIBRATION, DATA = 0xD0, 0x88, 0xE1, 0xF7
 CONTROL_HUMIDITY, CONTROL = 0xF2, 0xF4
 FORCED = bytes([CONTROL, 0b010_101_01])
 """Measure once: temperature twice, pressure sixteen times."""
 HUMIDITY_ONCE = bytes([CONTROL_HUMIDITY, 0b001])
-MEASURING = 0.045
-"""Seconds that this takes at most (appendix B of the data sheet)."""
+MEASURING = 0.047
+"""Seconds that this takes at most: 46.1 ms (BME280, section 9.1), with humidity."""
 UNMEASURED = 0x80000
 """What stands in the data registers of a quantity that was not measured."""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adapters.frames import sensirion_shdlc, winsen
 from adapters.frames.checksums import crc16_modbus
 from gateway.testing import Case, NoDevice, SerialStandIn, StandIn
+from tests.adapters.chips import CHIPS, I2cStandIn
 from tests.adapters.frames import encoders
 from tests.adapters.test_cases import CASES
 from tests.ports import free_port
@@ -188,7 +190,5 @@ STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "udp": lambda folder: Sender(),
     "system": lambda folder: NoDevice(interval="20ms"),
     "winsen-mhz19": mhz19,
+    **{name: partial(I2cStandIn, name=name) for name in CHIPS},
 }
-
-# Nothing stands in for an I²C bus: of these, only what needs no device is checked.
-KEYS_ONLY = frozenset({"bh1750", "bme280", "sht"})
