@@ -1,18 +1,19 @@
 r"""IEC 62056-21 (once IEC 1107): the readout of meters through their infrared interface.
 
-Source: IEC 62056-21:2002, 6.3 (messages), 6.4 (modes), 5.4 and annex A (signs and block check). In mode D a meter sends
-`/XXXZ…\r\n` and its lines up to `!\r\n` by itself, without a checksum. In mode C it answers the request `/?!\r\n` with
-the first line alone; after the acknowledgement come its lines between STX and ETX and the exclusive or of what comes
-after STX, ETX included.
+Source: IEC 62056-21:2002, 6.3 (messages), 6.4 (modes), 5.4 and annex A (signs and block check), annex B (waking up). In
+mode D a meter sends `/XXXZ…\r\n` and its lines up to `!\r\n` by itself, without a checksum. In the others it answers
+the request `/?!\r\n` with the first line, in which Z says what comes next: its lines between STX and ETX and the
+exclusive or of what comes after STX, ETX included; in mode A at once, in mode B at the speed that Z says, in mode C
+after an acknowledgement, at that which it says.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Final, NamedTuple
 
 from adapters.frames.checksums import xor8
-from adapters.frames.obis import line, metric, quantity
+from adapters.frames.obis import data_sets, metric, quantity
 from gateway import Value
 
 LONGEST = 16384  # bytes; a readout with the values of all months has about 4,000
@@ -21,6 +22,18 @@ _ACK: Final = b"\x06"
 _SPEEDS: Final[dict[bytes, int]] = {
     b"0": 300, b"1": 600, b"2": 1200, b"3": 2400, b"4": 4800, b"5": 9600, b"6": 19200,
 }  # fmt: skip
+_SPEEDS_IN_B: Final[dict[bytes, int]] = {
+    b"A": 600, b"B": 1200, b"C": 2400, b"D": 4800, b"E": 9600, b"F": 19200,
+}  # fmt: skip
+
+
+class Offer(NamedTuple):
+    """How a meter goes on after its first line."""
+
+    speed: int | None
+    """In bit/s; None: it stays as it is, in mode A."""
+    waits: bool
+    """For an acknowledgement, in mode C, which says at which speed."""
 
 
 def request(address: str) -> bytes:
@@ -28,14 +41,14 @@ def request(address: str) -> bytes:
     return f"/?{address}!\r\n".encode("ascii")
 
 
-def speed(identification: bytes) -> int | None:
-    """Return the speed in bit/s that a mode C meter offers in its first line; None in other modes.
-
-    Raises ValueError if the line is no identification.
-    """
+def offer(identification: bytes) -> Offer:
+    """Return how a meter goes on that began with this line. Raises ValueError if it is no identification."""
     if len(identification) < 5 or not identification.startswith(b"/") or not identification.isascii():
         raise ValueError("not an identification")
-    return _SPEEDS.get(identification[4:5])
+    sign = identification[4:5]
+    if sign in _SPEEDS:
+        return Offer(_SPEEDS[sign], waits=True)
+    return Offer(_SPEEDS_IN_B.get(sign), waits=False)
 
 
 def acknowledgement(at: int) -> bytes:
@@ -84,12 +97,12 @@ def decode(frame: bytes) -> dict[str, Value]:
         raise ValueError("not ASCII") from None
     values: dict[str, Value] = {}
     for raw in text.split("\n"):
-        one = line(raw.strip())
-        if one is None or one.medium not in (None, 1) or one.billing not in (None, 255):
-            continue
-        name, found = metric(one.code), quantity(one.groups[0])
-        if name is not None and found is not None:
-            values[name] = found
+        for one in data_sets(raw.strip()):
+            if one.medium not in (None, 1) or one.billing not in (None, 255):
+                continue
+            name, found = metric(one.code), quantity(one.groups[0])
+            if name is not None and found is not None:
+                values[name] = found
     if not values:
         raise ValueError("no values in it")
     return values

@@ -7,6 +7,7 @@ given in kWh, kvarh and kVAh, power in W, var and VA, voltage in V, current in A
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -57,8 +58,18 @@ class Line(NamedTuple):
 def line(text: str) -> Line | None:
     """Return what a line such as `1-0:1.8.1(000123.456*kWh)` says; None if it is none."""
     match = _LINE.fullmatch(text)
-    if match is None:
-        return None
+    return None if match is None else _line(match)
+
+
+def data_sets(text: str) -> Iterator[Line]:
+    """Return what a line such as `1.8.0(000123*kWh)2.8.0(000045*kWh)` says, one after the other, as far as it does."""
+    at = 0
+    while (match := _LINE.match(text, at)) is not None:
+        yield _line(match)
+        at = match.end()
+
+
+def _line(match: re.Match[str]) -> Line:
     a, b, c, d, e, f, groups = match.groups()
     code = f"{c}.{d}" if e is None else f"{c}.{d}.{e}"
     return Line(_whole(a), _whole(b), code, _whole(f), groups[1:-1].split(")("))

@@ -22,10 +22,11 @@ from gateway import Device, Duration, Silent, Value
 _BITS = 10  # of a sign: start, 7 bits, parity, stop
 _ADDRESS = r"^[0-9A-Za-z ]{0,32}$"
 _REST = 0.02  # seconds for the last bits of a question to leave the adapter
+_PAUSE = 0.73  # of the time in which a meter is woken, 2.2 s by the standard: 1.6 s until it may be asked
 
 
 class Iec6205621(FramedDevice):
-    """Reads the register values of an electricity meter through its infrared interface, in mode A, C or D."""
+    """Reads the register values of an electricity meter through its infrared interface, in mode A, B, C or D."""
 
     detectable: ClassVar[int] = 12
     speaks_at: ClassVar[tuple[str, ...]] = ("2400 7E1", "9600 7E1")
@@ -36,9 +37,10 @@ class Iec6205621(FramedDevice):
     bytesize: Bytesize = Field(default=7, description="Data bits.")
     parity: Parity = Field(default="E", description="None, even, odd, mark or space.")
     mode: Literal["C", "D"] = Field(
-        default="C", description='"C" asks for a readout, of mode A meters too; "D" listens to what comes by itself.'
+        default="C",
+        description='"C" asks for a readout, of meters in mode A and B too; "D" listens to what comes by itself.',
     )
-    interval: Duration = Field(default=60.0, gt=0, description="Between two readouts in mode C.")
+    interval: Duration = Field(default=60.0, gt=0, description="Between two readouts.")
     timeout: Duration = Field(
         default=60.0, gt=0, description="The longest that a readout may take; at 300 bit/s it is 33 ms for each sign."
     )
@@ -48,7 +50,13 @@ class Iec6205621(FramedDevice):
         description="The meter's address, for several on one line.",
     )
     faster: bool = Field(
-        default=True, description="Go over to the speed that the meter offers; false stays at the first one."
+        default=True,
+        description="Go over to the speed that the meter offers; false stays at the first one, but in mode B.",
+    )
+    wake: Duration = Field(
+        default=0.0,
+        le=60,
+        description="How long a meter with a battery is woken with NULs before each question; 2200ms by the standard.",
     )
 
     @classmethod
@@ -96,6 +104,9 @@ class Iec6205621(FramedDevice):
             raise Silent(f"no readout from {port.path}: {error}") from None
 
     async def _ask(self, port: Port) -> bytes:
+        if self.wake:
+            await port.write(bytes(round(self.wake * self.baudrate / _BITS)))
+            await asyncio.sleep(self.wake * (1 + _PAUSE))
         port.discard()
         await port.write(iec.request(self.address))
         lines = LineFramer()
@@ -105,16 +116,24 @@ class Iec6205621(FramedDevice):
             chunk = await port.read()
             heard = [line for line in lines.feed(chunk) if line.startswith(b"/") and not line.startswith(b"/?")]
             identification = heard[0] if heard else b""
-        offered = iec.speed(identification)
-        if offered is None:  # mode A: the lines come at once
+        speed, waits = iec.offer(identification)
+        if speed is None:  # mode A: the lines come at once
             return await _block(port, chunk)
-        retuned = self.faster and offered != self.baudrate and isinstance(port, SerialPort)
-        answer = iec.acknowledgement(offered if retuned else 300)
-        await port.write(answer)
-        if not retuned or not isinstance(port, SerialPort):
+        stays = speed == self.baudrate or (waits and not (self.faster and isinstance(port, SerialPort)))
+        if waits:
+            answer = iec.acknowledgement(self.baudrate if stays else speed)
+            await port.write(answer)
+        if stays:
             return await _block(port)
-        await asyncio.sleep(len(answer) * _BITS / self.baudrate + _REST)
-        port.retune(offered, self.bytesize, self.parity, self.stopbits)
+        if not isinstance(port, SerialPort):
+            raise ValueError(f"the meter goes over to {speed} bit/s by itself (mode B), which this port cannot")
+        if waits:
+            await asyncio.sleep(len(answer) * _BITS / self.baudrate + _REST)
+        return await self._at(port, speed)
+
+    async def _at(self, port: SerialPort, speed: int) -> bytes:
+        """Return the block that comes at another speed, and go back to the first one."""
+        port.retune(speed, self.bytesize, self.parity, self.stopbits)
         try:
             return await _block(port)
         finally:

@@ -1,4 +1,4 @@
-"""A meter that is asked by IEC 62056-21, mode C: over a pseudo-terminal that answers as a meter does."""
+"""A meter that is asked by IEC 62056-21, in modes A, B and C: over a pseudo-terminal that answers as a meter does."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from adapters.detection import Setting, guesses
+from adapters.frames import iec62056_21
 from adapters.serial.dsmr import Dsmr
 from adapters.serial.iec62056_21 import Iec6205621
 from gateway import registry
@@ -95,6 +96,65 @@ async def test_a_mode_a_meter_is_read_without_an_acknowledgement(cable: Cable) -
         await heard(cable, b"\r\n")
         cable.write(b"/ABB\\VERSION\r\n" + READOUT)
         await notes.until(lambda: notes.of("m") == [VALUES])
+
+
+@pytest.mark.parametrize(("sign", "wanted"), [(b"D", termios.B4800), (b"F", termios.B19200)])
+async def test_a_mode_b_meter_goes_over_by_itself(cable: Cable, sign: bytes, wanted: int) -> None:
+    """Mode B: nothing is acknowledged; the readout comes at the speed of the letter, whatever `faster` says."""
+    notes = Notebook()
+    async with running(notes.device("m", meter(cable, interval=0.05, faster=False))):
+        for count in (1, 2):
+            assert await heard(cable, b"\r\n") == b"/?!\r\n"  # and nothing since the readout before
+            assert speed(cable) == termios.B300
+            cable.write(b"/LGZ" + sign + b"ZMD120\r\n")
+            await at_speed(cable, wanted)
+            cable.write(READOUT)
+            await notes.until(lambda count=count: len(notes.readings) == count)  # type: ignore[misc]
+    assert notes.of("m") == [VALUES, VALUES]
+
+
+async def test_a_meter_that_speaks_as_fast_as_it_is_asked_stays_there(cable: Cable) -> None:
+    """The acknowledgement names the speed at which the line is, and not 300 bit/s, which would part the two."""
+    notes = Notebook()
+    async with running(notes.device("m", meter(cable, baudrate=2400))):
+        await heard(cable, b"\r\n")
+        cable.write(b"/LUG3UH50\r\n")
+        assert await heard(cable, b"\r\n") == b"\x06030\r\n"
+        assert speed(cable) == termios.B2400
+        cable.write(READOUT)
+        await notes.until(lambda: notes.of("m") == [VALUES])
+
+
+async def test_a_meter_with_a_battery_is_woken_before_it_is_asked(cable: Cable) -> None:
+    """NULs for as long as the config says, a pause, and then the question; noise before the answer is passed over."""
+    notes = Notebook()
+    async with running(notes.device("m", meter(cable, wake=0.1, baudrate=1200))):
+        assert await heard(cable, b"\r\n") == bytes(12) + b"/?!\r\n"
+        cable.write(b"\0\0/ABB\\VERSION\r\n" + READOUT)
+        await notes.until(lambda: notes.of("m") == [VALUES])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"/ISk5MT174-0001", (9600, True)),
+        (b"/ISk5\\2MT382-1004", (9600, True)),
+        (b"/LGZ0ABC", (300, True)),
+        (b"/LGZAZMD", (600, False)),
+        (b"/LGZEZMD", (9600, False)),
+        (b"/ABB\\VERSION", (None, False)),
+        (b"/XYZGVERSION", (None, False)),
+    ],
+)
+def test_the_fifth_sign_of_a_meter_says_its_mode(line: bytes, expected: tuple[int | None, bool]) -> None:
+    """A digit is mode C, a letter from A to F mode B, and anything else mode A."""
+    assert iec62056_21.offer(line) == expected
+
+
+def test_a_line_may_say_several_things() -> None:
+    """The standard allows several values in a line, and a readout without a line for each is read as well."""
+    readout = b"0.0.0(1)1.8.0(001234.567*kWh)1.8.0*01(001200.000*kWh)2.8.0(000005*kWh)\r\n!\r\n"
+    assert iec62056_21.decode(readout) == {"energy_import": 1234.567, "energy_export": 5.0}
 
 
 @pytest.mark.parametrize(
