@@ -37,6 +37,7 @@ def test_online_fewer_than_16_bytes_per_reading_reach_the_disk(folder: Path, bro
         assert gateway.stop().status == 0
 
 
+@pytest.mark.alone
 def test_offline_there_is_one_transaction_per_interval(folder: Path, broker: Mosquitto) -> None:
     """With the broker away, readings reach the card in one transaction for each `commit_interval`."""
     interval = 0.5

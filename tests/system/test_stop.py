@@ -113,7 +113,7 @@ def test_second_process_on_the_same_outbox_is_refused(folder: Path, broker: Mosq
     with Gateway(configuration(folder, brokers=[broker.url])) as gateway:
         gateway.start()
         command = [sys.executable, "-m", "gateway", "run", "-c", str(gateway.file)]
-        refused = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert refused.returncode not in (0, 70, 78)
         assert "outbox.db" in refused.stderr
         assert str(folder) in refused.stderr
@@ -128,7 +128,7 @@ def test_broken_configuration_ends_with_78(folder: Path) -> None:
     file = folder / "gateway.toml"
     file.write_text('[outbox]\npath = "outbox.db"\ncommit_intervall = "1s"\n\n[uplinks.cloud]\nbrokers = [7]\n')
     command = [sys.executable, "-m", "gateway", "run", "-c", str(file)]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 78
     lines = refused.stderr.splitlines()
     assert any(line.startswith(f"{file}:3:1: error: ") and "commit_interval" in line for line in lines), lines

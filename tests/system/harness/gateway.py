@@ -20,6 +20,10 @@ from tests.system.harness.serial_device import SerialDevice
 Figures = dict[str, Any]
 
 
+PATIENCE = 60.0
+"""Seconds until a test gives up on a start or an end: the start of an interpreter alone takes 15 where many do it."""
+
+
 class Stopped(NamedTuple):
     """How a process ended: its exit status (negative: the signal), after how many seconds."""
 
@@ -139,7 +143,7 @@ class Gateway:
         """The newest figures; after an orderly stop, the last ones."""
         return self.told.figures
 
-    def start(self, *options: str, ready: float = 15) -> None:
+    def start(self, *options: str, ready: float = PATIENCE) -> None:
         """Start it, with further options of `run`, and return when it says that it is ready, within `ready` seconds."""
         assert self._process is None, "it is running"
         self._notifications = Notifications(self.file.with_name("notify"))
@@ -193,7 +197,7 @@ class Gateway:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, *, seconds: float = 15) -> Stopped:
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, seconds: float = PATIENCE) -> Stopped:
         """Ask it to stop in order, and return how it ended."""
         began = time.monotonic()
         self.send(number)
@@ -206,7 +210,7 @@ class Gateway:
         self.ended(now)
         return now
 
-    def ended(self, since: float, *, seconds: float = 15) -> Stopped:
+    def ended(self, since: float, *, seconds: float = PATIENCE) -> Stopped:
         """Wait for its end; return its status and the seconds since the clock `since`."""
         assert self._process is not None
         assert self._reader is not None
