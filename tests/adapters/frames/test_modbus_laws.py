@@ -102,6 +102,20 @@ def test_no_flipped_bit_yields_an_answer(framing: Framing, answer: tuple[Expecte
     assert cut(framing, expected, bytes(frame)) == []
 
 
+@pytest.mark.parametrize("framing", ["rtu", "ascii"])
+@pytest.mark.parametrize("pdu", ["04 06 01 23 45 67 89 ab", "03 02 cd ef", "06 00 0a ff 00", "83 02"])
+def test_no_flipped_bit_at_all_yields_an_answer(framing: Framing, pdu: str) -> None:
+    """Each bit of a frame in turn, every digit of ASCII among them, of which no small letter is one."""
+    data = bytes.fromhex(pdu)
+    expected = Expected(0xBC, bytes([data[0] & 0x7F]) + data[1:2], max(len(data), 4))
+    frame = wire(framing, expected.unit, data)
+    assert cut(framing, expected, frame) == [frame]
+    for bit in range(len(frame) * 8):
+        flipped = bytearray(frame)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert cut(framing, expected, bytes(flipped)) == [], bit
+
+
 @every_framing
 @given(answer=answers(), other=answers(), cuts=CUTS)
 def test_the_answer_to_another_question_is_none(
@@ -115,6 +129,24 @@ def test_the_answer_to_another_question_is_none(
     stream = wire(framing, late.unit, late_pdu, late.transaction)
     if not same:
         assert cut(framing, expected, stream, cuts) == []
+
+
+@every_framing
+@given(
+    function=st.sampled_from([5, 6, 15, 16]),
+    said=st.binary(min_size=4, max_size=4),
+    at=st.integers(0, 3),
+    other=st.integers(1, 255),
+)
+def test_the_answer_to_a_write_says_what_was_written(
+    framing: Framing, function: int, said: bytes, at: int, other: int
+) -> None:
+    """Its address and its value, or how many: with anything else in their place it is the answer to something else."""
+    expected = Expected(1, bytes([function]) + said, 5, 7)
+    wrong = bytearray(said)
+    wrong[at] ^= other
+    assert cut(framing, expected, wire(framing, 1, bytes([function]) + wrong, 7)) == []
+    assert len(cut(framing, expected, wire(framing, 1, bytes([function]) + said, 7))) == 1
 
 
 @every_framing
