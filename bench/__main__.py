@@ -15,6 +15,7 @@ import sys
 from bench.backlog import ORDERS, catch_up
 from bench.client import measure_client
 from bench.devices import measure_devices
+from bench.flood import measure_flood
 from bench.measure import Lost, calm, drain_gateway, drain_mosquitto_pub, full_speed
 from bench.report import Goal, rounds, speeds, table
 from bench.rig import find
@@ -92,6 +93,7 @@ MEASUREMENTS = {
     "client": measure_client,
     "backlog": measure_backlog,
     "devices": lambda args: measure_devices(args.seconds),
+    "flood": lambda args: measure_flood(args.seconds),
     "wear": lambda args: measure_wear(args.outage),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +16,8 @@ from adapters.ports.threads import in_thread
 from gateway import DeviceError
 
 CHUNK = 16384  # bytes given to the reader at once, at most: other devices have their turn between two chunks
+LEAST = 256  # and at least, if there are as many
+TURN = 0.001  # seconds that a reader may take for a chunk before the next one is shorter
 _FULL = 2048  # a read that brings this much hints at more: a pty gives at most 4 KiB at a time
 _DISCARDED = 64 * CHUNK  # thrown away in one go, at most: a device that floods does not stall the loop
 _GONE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADF)
@@ -22,6 +25,16 @@ _GONE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADF)
 Parity = Literal["N", "E", "O", "M", "S"]
 Bytesize = Literal[5, 6, 7, 8]
 T = TypeVar("T")
+
+
+def following(size: int, spent: float) -> int:
+    """Return how many bytes a reader is given at once after it has taken `spent` seconds for at most `size` of them.
+
+    So a device that floods costs the others about `TURN`, however slow the machine or the format is.
+    """
+    if spent > TURN:
+        return max(LEAST, size // 2)
+    return min(CHUNK, size * 2) if spent < TURN / 4 else size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +84,7 @@ class Port:
     """
 
     lost = "unplugged"  # what is said when it is gone
+    clock: Callable[[], float] = staticmethod(time.perf_counter)
 
     def __init__(self, path: str, line: Line) -> None:
         self.path = path
@@ -78,6 +92,7 @@ class Port:
         self._port: Opened | None = None
         self._fd = -1
         self._look: Look | None = None
+        self._size = CHUNK  # of the next chunk, at most
         self.is_gone = False  # found out while it was open
 
     @property
@@ -195,7 +210,9 @@ class Port:
                 return
             try:
                 chunk = self._take()
+                began = self.clock()
                 result = take(chunk) if chunk else None
+                self._size = following(self._size, self.clock() - began)
             except BlockingIOError:
                 return
             except Exception as error:  # noqa: BLE001 - carried to whoever waits
@@ -248,7 +265,7 @@ class Port:
     def _read(self) -> bytes:
         """Return what is there. Raises DeviceError when the port is gone, and BlockingIOError when nothing is there."""
         try:
-            chunk = os.read(self._fd, CHUNK)
+            chunk = os.read(self._fd, self._size)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -258,7 +275,7 @@ class Port:
             raise DeviceError(f"{self.lost} ({self.path})")
         if len(chunk) < _FULL:
             return chunk
-        chunks, room = [chunk], CHUNK - len(chunk)
+        chunks, room = [chunk], self._size - len(chunk)
         while room > 0 and len(chunk) >= _FULL:
             try:
                 chunk = os.read(self._fd, room)
