@@ -372,6 +372,28 @@ async def test_a_late_answer_is_not_taken_for_that_to_the_next_question(tmp_path
     assert device.failures == 0
 
 
+async def test_a_late_answer_over_tcp_is_told_by_its_number() -> None:
+    """It comes together with the right one, and says something else."""
+    notes, numbers = Notebook(), []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while question := await reader.readexactly(12):
+                numbers.append(question[:2])
+                if len(numbers) > 1:
+                    for number, value in ((numbers[0], 1), (numbers[-1], 2)):
+                        writer.write(number + bytes([0, 0, 0, 5, 1, 3, 2, 0, value]))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        device = notes.device("d", modbus(f"tcp://127.0.0.1:{port}", {"x": {"address": 3}}, timeout=0.3))
+        async with running(device):
+            await notes.until(lambda: len(notes.readings) >= 2)
+    assert notes.of("d")[:2] == [{"x": 2}] * 2
+    assert len(set(numbers)) == len(numbers)
+
+
 async def test_the_line_is_silent_between_two_frames(tmp_path: Path) -> None:
     """3.5 characters of 11 bits, by which devices find the beginning of a frame; 1.75 ms at the highest speeds."""
     slave, notes, loop, times = Slave(), Notebook(), asyncio.get_running_loop(), []
