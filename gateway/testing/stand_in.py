@@ -103,7 +103,9 @@ class SerialStandIn:
                 raise
 
     def lose(self) -> None:
-        """Hang up: whoever has the port open reads its end, and its name points nowhere."""
+        """Hang up: whoever has the port open reads its end, and its name is gone."""
         if self._master >= 0:
+            # First the name: the kernel gives the terminal's own at once to the next terminal of any process.
+            self._link.unlink()
             os.close(self._master)
             self._master = -1

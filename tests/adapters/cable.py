@@ -31,8 +31,10 @@ class Cable:
         moved.replace(self.link)
 
     def unplug(self) -> None:
-        """Pull it out: the terminal hangs up, and the link points nowhere."""
+        """Pull it out: the terminal hangs up, and the link is gone."""
         if self.master >= 0:
+            # First the link: the kernel gives the terminal's own name at once to the next terminal of any process.
+            self.link.unlink(missing_ok=True)
             os.close(self.master)
             self.master = -1
 
