@@ -15,10 +15,12 @@ from typing import Any
 
 from adapters.frames import sensirion_shdlc, winsen
 from adapters.frames.checksums import crc16_modbus
+from gateway.mqtt.packets import Publish
 from gateway.testing import Case, NoDevice, SerialStandIn, StandIn
 from tests.adapters.chips import CHIPS, I2cStandIn
 from tests.adapters.frames import encoders
 from tests.adapters.test_cases import CASES
+from tests.client.beside import Beside
 from tests.ports import free_port
 
 
@@ -172,6 +174,33 @@ class Connected:
         self._connections, self._listening = [], None
 
 
+class Published:
+    """A device that publishes at a broker."""
+
+    can_be_lost = True
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self._beside: Beside | None = None
+        self.keys = {"broker": f"mqtt://127.0.0.1:{self._port}", "topics": ["rooms/+"]}
+
+    def plug(self) -> None:
+        """Start the broker."""
+        self._beside = Beside(self._port)
+        self._beside.__enter__()
+
+    def speak(self) -> None:
+        """Publish."""
+        if self._beside is not None:
+            self._beside.soon(self._beside.broker.publish, Publish("rooms/kitchen", b'{"t": 21.5}'))
+
+    def lose(self) -> None:
+        """Stop the broker."""
+        if self._beside is not None:
+            self._beside.__exit__()
+            self._beside = None
+
+
 STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "gpio-counter": lambda folder: pulsing(interval="10ms"),
     "gpio-input": lambda folder: pulsing(),
@@ -182,8 +211,10 @@ STAND_INS: dict[str, Callable[[Path], StandIn]] = {
     "exec": lambda folder: NoDevice(command=["echo", '{"n": 1}'], interval="100ms"),
     "file": tail,
     "modbus": modbus,
+    "mqtt": lambda folder: Published(),
     "one-wire": one_wire,
     "python": own_module,
+    "rdm6300": Case(CASES / "rdm6300" / "two-tags").stand_in,  # one that stays is one reading
     "simulator": lambda folder: NoDevice(interval="1ms"),
     "sysfs": sysfs,
     "tcp": lambda folder: Connected(),
