@@ -111,13 +111,11 @@ class Bus:
         thrown away.
         """
         async with self._free:
-            if self.lost is not None:
-                raise DeviceError(self.lost)
+            await self._open()
             turn = Turn(self, timeout)
             self.port.watch(None)
             try:
                 async with asyncio.timeout(timeout) as turn.limit:
-                    self.discard()
                     yield turn
             except TimeoutError:
                 if not turn.limit.expired():
@@ -129,11 +127,16 @@ class Bus:
     async def ready(self) -> None:
         """Open the port, unless another user has done so. Raises DeviceError."""
         async with self._free:
-            if self.lost is not None:
-                raise DeviceError(self.lost)
-            if not self.port.is_open:
-                await self.port.open()
-                self._rest()
+            await self._open()
+            self._rest()
+
+    async def _open(self) -> None:
+        if self.port.is_open:
+            self._idle()  # the end may have come since the loop last looked
+        if self.lost is not None:
+            raise DeviceError(self.lost)
+        if not self.port.is_open:
+            await self.port.open()
 
     async def write(self, data: bytes) -> None:
         """Write all of `data`. Raises DeviceError when the port is gone."""
@@ -166,7 +169,9 @@ class Bus:
         """Throw away what comes while nobody has a turn, and find an unplugging at once."""
         with suppress(DeviceError):
             self.discard()
-        if self.port.is_gone:
+        if self.port.is_gone and self.port.may_hang_up:
+            self.close()
+        elif self.port.is_gone:
             self._rest()
 
     def close(self) -> None:

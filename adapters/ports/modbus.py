@@ -69,9 +69,10 @@ class Refused(DeviceError):
 
 
 class TcpPort(SocketPort):
-    """A connection to a device that speaks Modbus over TCP."""
+    """A connection to a device that speaks Modbus over TCP; many end it when they were not asked for a while."""
 
     lost = "the device hung up"
+    may_hang_up = True
 
 
 class Unit:

@@ -84,6 +84,7 @@ class Port:
     """
 
     lost = "unplugged"  # what is said when it is gone
+    may_hang_up = False  # whether its end means nothing while nobody asks: it is opened again for the next question
     clock: Callable[[], float] = staticmethod(time.perf_counter)
 
     def __init__(self, path: str, line: Line) -> None:

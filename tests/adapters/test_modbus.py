@@ -394,6 +394,31 @@ async def test_a_late_answer_over_tcp_is_told_by_its_number() -> None:
     assert len(set(numbers)) == len(numbers)
 
 
+async def test_a_device_that_hangs_up_between_questions_is_not_away() -> None:
+    """Many do so after a while, some after each answer, and are called again. Amid a question it is a failure."""
+    notes, calls, answering = Notebook(), 0, True
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        with suppress(asyncio.IncompleteReadError):
+            question = await reader.readexactly(12)
+            if answering:
+                writer.write(question[:2] + bytes([0, 0, 0, 5, 1, 3, 2, 0, calls]))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        device = notes.device("d", modbus(f"tcp://127.0.0.1:{port}", {"x": {"address": 3}, "y": {"address": 100}}))
+        async with running(device):
+            await notes.until(lambda: len(notes.readings) >= 3)
+            assert (device.failures, device.state) == (0, "online")
+            answering = False
+            await notes.until(lambda: device.state == "absent")
+            assert device.reason == f"the device hung up (tcp://127.0.0.1:{port})"
+    assert notes.of("d")[:3] == [{"x": 1, "y": 2}, {"x": 3, "y": 4}, {"x": 5, "y": 6}]
+
+
 async def test_the_line_is_silent_between_two_frames(tmp_path: Path) -> None:
     """3.5 characters of 11 bits, by which devices find the beginning of a frame; 1.75 ms at the highest speeds."""
     slave, notes, loop, times = Slave(), Notebook(), asyncio.get_running_loop(), []
