@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -146,33 +144,31 @@ async def test_a_fault_of_a_coroutine_is_said_with_its_line(line: str, kind: typ
     assert str(error).startswith(f"{mine.path}:2: ")
 
 
-@pytest.fixture
-def held() -> Iterator[threading.Event]:
-    """Something that a function waits for."""
-    event = threading.Event()
-    threading.held_for_a_test = event  # type: ignore[attr-defined]
-    yield event
-    event.set()
-    del threading.held_for_a_test  # type: ignore[attr-defined]
-
-
-async def test_a_function_that_hangs_costs_one_thread(mine: Mine, held: threading.Event) -> None:
+async def test_a_function_that_hangs_is_called_once(mine: Mine, tmp_path: Path) -> None:
     """It has its deadline; until it returns it is not called again, however often its device is tried."""
+    pipe, calls = tmp_path / "pipe", tmp_path / "calls"
+    os.mkfifo(pipe)
     adapter = mine.adapter(
         """
-        import threading
-        def read():
-            threading.held_for_a_test.wait()
-            return {"x": 1}
+        def read(pipe, calls):
+            with open(calls, "a") as file:
+                file.write("called\\n")
+            with open(pipe) as file:
+                return {"x": int(file.read())}
         """,
-        timeout=0.02,
+        timeout=0.05,
+        options={"pipe": str(pipe), "calls": str(calls)},
     )
-    assert str(await fault_of(adapter)) == "does not answer within 0.02 s"
-    for _ in range(20):
-        assert str(await fault_of(adapter)) == f"{mine.path}:2: read() has not returned since it was called before"
-    assert sum(thread.name.startswith("in-thread") for thread in threading.enumerate()) <= 2
-    held.set()
-    assert await readings(adapter, 1) == [{"x": 1}]
+    while not calls.exists():  # as soon as there is a CPU for its thread
+        assert str(await fault_of(adapter)) == "does not answer within 0.05 s"
+    reasons = {str(await fault_of(adapter)) for _ in range(20)}
+    assert f"{mine.path}:1: read() has not returned since it was called before" in reasons
+    assert calls.read_text() == "called\n"
+    writer = os.open(pipe, os.O_WRONLY)
+    pipe.unlink()
+    pipe.write_text("2")
+    os.close(writer)
+    assert await readings(adapter, 1) == [{"x": 2}]
 
 
 def config_of(folder: Path, text: str, keys: str = "") -> str:
