@@ -217,7 +217,8 @@ def test_a_formula_sees_published_names_and_units_and_what_is_dropped() -> None:
     ("values", "published", "faults"),
     [
         ({"a": 1, "b": 2}, {"a": 1, "b": 2, "c": 0.5}, []),
-        ({"a": 1}, {"a": 1}, []),
+        ({"a": 1}, {"a": 1}, [('a formula needs "b", which is not in the reading', "c")]),
+        ({"z": 1}, {"z": 1}, []),
         ({"a": 1, "b": 0}, {"a": 1, "b": 0}, [("division by zero", "c")]),
         ({"a": 1, "b": "x"}, {"a": 1, "b": "x"}, [("text, where an expression needs a number", "c")]),
         ({"a": 1e308, "b": 1e-10}, {"a": 1e308, "b": 1e-10}, [("not a finite number", "c")]),
@@ -226,7 +227,7 @@ def test_a_formula_sees_published_names_and_units_and_what_is_dropped() -> None:
     ],
 )
 def test_what_cannot_be_computed_is_left_out_and_counted(values: Any, published: Any, faults: Any) -> None:
-    """The rest of the reading goes on; a metric that the reading does not have is no fault."""
+    """The rest of the reading goes on; a formula whose metrics are there in part is a fault, and one of none is not."""
     found = shaped(values, {"c": "a / b"})
     assert (found.values, found.faults) == (published, faults)
 
@@ -238,6 +239,16 @@ async def test_a_device_with_formulas_computes_them_each_time() -> None:
     for a in (1, 2, 3):
         await device.emit({"a": a})
     assert notes.of("d") == [{"a": 1, "c": 2}, {"a": 2, "c": 4}, {"a": 3, "c": 6}]
+
+
+async def test_a_formula_of_which_nothing_ever_comes_is_counted() -> None:
+    """A misspelt metric is told, and readings of another kind are not, once the formula was computed."""
+    notes = Notebook()
+    device = notes.device("d", Nothing(), computed={"c": "a * 2", "e": "o * 2"})
+    for values in ({"z": 1}, {"a": 1}, {"z": 2}, {"z": 3}):
+        await device.emit(values)
+    assert notes.of("d") == [{"z": 1}, {"a": 1, "c": 2}, {"z": 2}, {"z": 3}]
+    assert device.skipped == {"a formula of whose metrics no reading has had any": 1 + 4}
 
 
 def test_names_may_be_swapped() -> None:

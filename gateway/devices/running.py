@@ -103,6 +103,7 @@ class RunningDevice:
         self.flagged = 0  # values beyond their limits that were taken in all the same
         self.failures = 0
         self._plan = plan(metrics, computed)
+        self._unmade = {name for name, _ in self._plan.computed}  # formulas of which nothing has come yet
         self._planned = self._plan.first.keys() | self._plan.then.keys()
         self._last: dict[str, Last] = {}  # of metrics that are left out when they have hardly changed
         self._boot = boot
@@ -296,6 +297,10 @@ class RunningDevice:
         shaped = shape(values, self._plan, self._last, now)
         for reason, name in shaped.faults:
             self.skip(reason, name.encode(errors="replace"))
+        if self._unmade:  # one that is never made is misspelt, and one that was is of another kind of reading
+            self._unmade.difference_update(shaped.made)
+            for name in self._unmade.intersection(shaped.unmet):
+                self.skip("a formula of whose metrics no reading has had any", name.encode())
         for name in shaped.renamed:
             if name not in self._renamed:
                 self._renamed.add(name)

@@ -25,6 +25,8 @@ class Shaped:
     flagged: int = 0  # values beyond their limits that are published all the same
     windowed: dict[str, float] = field(default_factory=dict)  # what goes into windows
     known: dict[str, Last] = field(default_factory=dict)  # what is taken in now of metrics that can be left out
+    made: list[str] = field(default_factory=list)  # formulas that were computed
+    unmet: list[str] = field(default_factory=list)  # formulas of whose metrics the reading has none
 
 
 def shape(values: Values, plan: Plan, known: Known, now: float) -> Shaped:
@@ -88,14 +90,22 @@ def _found(values: Values, plan: Plan, shaped: Shaped) -> dict[str, Value]:
 
 
 def _compute(found: dict[str, Value], plan: Plan, shaped: Shaped) -> None:
-    """Add what is computed; what it needs may be missing, since not every reading has every metric."""
+    """Add what is computed.
+
+    A reading that has nothing of what a formula needs is of another kind, as those of a receiver with many sentences
+    are; where it has only a part, something is wrong with the reading or with the formula.
+    """
     for name, expression in plan.computed:
         try:
             value = plain(expression(found))
             step = plan.first.get(name)
             found[name] = value if step is None else fitted(value, step)
-        except KeyError:
-            continue
+            shaped.made.append(name)
+        except KeyError as missing:
+            if expression.names.isdisjoint(found):
+                shaped.unmet.append(name)
+            elif not shaped.faults:  # else what is missing was a fault, and is counted as that
+                shaped.faults.append((f'a formula needs "{missing.args[0]}", which is not in the reading', name))
         except ValueError as fault:
             found.pop(name, None)
             shaped.faults.append((str(fault), name))
