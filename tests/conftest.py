@@ -75,6 +75,8 @@ def _leaves_nothing_behind() -> Iterator[None]:
     left = [f"thread {thread.name}" for thread in started if thread.is_alive()]
     if _opened_since(before):
         gc.collect()  # what is only waiting to be collected warns by itself, and warnings are errors
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(GRACE)  # an opening that was given up ends by itself, and closes what it has opened
         left += [f"descriptor {fd} -> {target}" for fd, target in _opened_since(before).items()]
     if not children and _has_children():
         left.append("a child process")

@@ -9,10 +9,9 @@ from pathlib import Path
 from pydantic import Field
 
 from adapters.lines.stream import Stream
+from adapters.ports.port import Portion
 from adapters.serial.device import Take
 from gateway import Device, DeviceError, Duration
-
-_CHUNK = 16384
 
 
 class FileTail(Stream):
@@ -39,9 +38,10 @@ class FileTail(Stream):
 
     async def _follow(self, descriptor: int, path: Path, take: Take) -> None:
         """Read until there is another file, or less in this one than before."""
+        portion = Portion()
         while True:
-            while chunk := os.read(descriptor, _CHUNK):
-                if (waiting := take(chunk)) is not None:
+            while chunk := os.read(descriptor, portion.size):
+                if (waiting := portion.give(chunk, take)) is not None:
                     await waiting
                 await asyncio.sleep(0)
             here = os.fstat(descriptor)

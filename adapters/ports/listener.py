@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from adapters.ports.address import endpoint
-from adapters.ports.port import CHUNK
+from adapters.ports.port import CHUNK, Portion
 from gateway import DeviceError
 
 # What is done with a chunk of bytes; answers None, or something to wait for before the next one. An empty one is the
@@ -72,7 +72,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._heard = 0.0  # when something came last
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: asyncio.Future[None] | None = None
-        self._buffer = bytearray()
+        self._buffer = memoryview(b"")
+        self._portion = Portion()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a server of TCP makes
@@ -87,14 +88,14 @@ class _Connection(asyncio.BufferedProtocol):
         self._heard = self._loop.time()
         self._timer = self._loop.call_at(self._heard + listener.idle, self._look)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         if not self._buffer:
-            self._buffer = bytearray(CHUNK)
-        return self._buffer
+            self._buffer = memoryview(bytearray(CHUNK))
+        return self._buffer[: self._portion.size]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._heard = self._loop.time()
-        self._taken(bytes(memoryview(self._buffer)[:nbytes]))
+        self._taken(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> None:
         self._taken(b"")
@@ -124,7 +125,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._take is None:
             return
         try:
-            waiting = self._take(data)
+            waiting = self._portion.give(data, self._take)
         except Exception as error:  # noqa: BLE001 - a bug, carried to whoever waits
             self._listener.fail(error)
             self.abort()

@@ -28,13 +28,28 @@ T = TypeVar("T")
 
 
 def following(size: int, spent: float) -> int:
-    """Return how many bytes a reader is given at once after it has taken `spent` seconds for at most `size` of them.
-
-    So a device that floods costs the others about `TURN`, however slow the machine or the format is.
-    """
+    """Return how many bytes a reader is given at once after it has taken `spent` seconds for at most `size` of them."""
     if spent > TURN:
         return max(LEAST, size // 2)
     return min(CHUNK, size * 2) if spent < TURN / 4 else size
+
+
+class Portion:
+    """How many bytes a reader is given at once: `size`, which follows from how long it takes for them.
+
+    So a device that floods costs the others about `TURN`, however slow the machine or the format is.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.size = CHUNK
+        self._clock = clock
+
+    def give(self, chunk: bytes, take: Callable[[bytes], T]) -> T:
+        """Give a chunk to the reader, and return what that returns."""
+        began = self._clock()
+        result = take(chunk)
+        self.size = following(self.size, self._clock() - began)
+        return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +100,6 @@ class Port:
 
     lost = "unplugged"  # what is said when it is gone
     may_hang_up = False  # whether its end means nothing while nobody asks: it is opened again for the next question
-    clock: Callable[[], float] = staticmethod(time.perf_counter)
 
     def __init__(self, path: str, line: Line) -> None:
         self.path = path
@@ -93,7 +107,7 @@ class Port:
         self._port: Opened | None = None
         self._fd = -1
         self._look: Look | None = None
-        self._size = CHUNK  # of the next chunk, at most
+        self._portion = Portion()
         self.is_gone = False  # found out while it was open
 
     @property
@@ -211,9 +225,7 @@ class Port:
                 return
             try:
                 chunk = self._take()
-                began = self.clock()
-                result = take(chunk) if chunk else None
-                self._size = following(self._size, self.clock() - began)
+                result = self._portion.give(chunk, take) if chunk else None
             except BlockingIOError:
                 return
             except Exception as error:  # noqa: BLE001 - carried to whoever waits
@@ -266,7 +278,7 @@ class Port:
     def _read(self) -> bytes:
         """Return what is there. Raises DeviceError when the port is gone, and BlockingIOError when nothing is there."""
         try:
-            chunk = os.read(self._fd, self._size)
+            chunk = os.read(self._fd, self._portion.size)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -276,7 +288,7 @@ class Port:
             raise DeviceError(f"{self.lost} ({self.path})")
         if len(chunk) < _FULL:
             return chunk
-        chunks, room = [chunk], self._size - len(chunk)
+        chunks, room = [chunk], self._portion.size - len(chunk)
         while room > 0 and len(chunk) >= _FULL:
             try:
                 chunk = os.read(self._fd, room)

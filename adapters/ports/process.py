@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from adapters.ports.port import Portion
 from gateway import DeviceError
 
 _CHUNK = 16384
@@ -39,15 +40,37 @@ async def run_command(
     A command that is given up, by cancellation as well, is over then, with all that it has started. Raises CannotStart,
     and DeviceError when it does not end within `timeout` seconds, or with a status that is not 0: with what it said.
     """
+    running = asyncio.create_task(_run(words, take, timeout, started))
+    try:
+        await asyncio.wait([running])
+    except asyncio.CancelledError:
+        running.cancel()  # once: it ends in its own time, however often this is cancelled meanwhile
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # or it would be logged as one that nobody has asked for
+        raise
+    running.result()
+
+
+async def _run(
+    words: Sequence[str],
+    take: Callable[[bytes], Awaitable[None] | None],
+    timeout: float | None,
+    started: Callable[[], None],
+) -> None:
     async with _started(words) as process:
         started()
         assert process.stdout is not None and process.stderr is not None  # noqa: PT018, S101 - asked for
         errors = asyncio.create_task(_last(process.stderr))
         try:
             async with asyncio.timeout(timeout):
-                while chunk := await process.stdout.read(_CHUNK):
-                    if (waiting := take(chunk)) is not None:
+                portion = Portion()
+                while chunk := await process.stdout.read(portion.size):
+                    if (waiting := portion.give(chunk, take)) is not None:
                         await waiting
+                    await asyncio.sleep(0)  # the next one may be there already
                 take(b"")
                 status = await process.wait()
                 said = await errors

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.ports.port import CHUNK, LEAST, TURN, Line, Opened, Port, following
+from adapters.ports.port import CHUNK, LEAST, TURN, Line, Opened, Port, Portion, following
 from tests.adapters.notebook import WAIT
 
 COSTS = st.floats(0, 1e-3)
@@ -44,13 +44,14 @@ class Flooding(Joined):
     """Behind it is a device that always has more to say, for which its reader takes `cost` seconds a byte."""
 
     cost = 1e-6  # which is 16 ms for a whole chunk
-    now = 0.0
 
-    def clock(self) -> float:  # type: ignore[override]
-        return self.now
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self._portion = Portion(lambda: self.now)
 
     def _read(self) -> bytes:
-        return bytes(self._size)
+        return bytes(self._portion.size)
 
 
 async def test_a_flood_is_cut_so_that_others_have_their_turn() -> None:
