@@ -16,6 +16,7 @@ from gateway.announce import Again, Announcer
 from gateway.devices import RunningDevice
 from gateway.devices.commands import Answered, Arrival, Asked, fit, parse, patience, published
 from gateway.devices.orders import Order, Outcome
+from gateway.devices.spent import Spent, mark
 from gateway.mqtt import Message, Subscription
 from gateway.mqtt.topics import check_topic
 from gateway.reading import Publication
@@ -24,6 +25,9 @@ MAX_AGE = 30.0
 """Seconds after which a command is too old to be carried out, unless told otherwise."""
 LINES, CALM = 20, 10.0
 """Lines of the log about commands in so many seconds, at most: anybody who may publish can send any number."""
+EARLIER = "it was begun by an earlier run of the gateway; nobody knows whether it was carried out"
+HARMLESS = ("ping", "status")
+"""Commands of the gateway that may be carried out any number of times: no card has to know of them."""
 
 Own: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 """Carries a command of the gateway out: takes all that it says, and returns what its result says, now or when that is
@@ -56,6 +60,8 @@ class _Call:
     metric: Metric | None = None
     outcome: Outcome | None = None
     more: Mapping[str, Any] | None = None  # what else the result says
+    mark: str | None = None  # what stands for its id on the card
+    again: bool = False  # an earlier run had it
 
     @property
     def name(self) -> str:
@@ -69,8 +75,8 @@ class Commands:
     """Takes commands from uplinks, sees that each is carried out once at most, and says what became of it.
 
     `prefix` is `{base}/{gateway}`. `say` publishes over an uplink of that name, and returns whether it could. `times`
-    returns UTC as it is now, None while the clock is not set, and when this run began, in UTC as well. Nothing here
-    waits: who sends commands does not hold up readings.
+    returns UTC as it is now, None while the clock is not set, and when this run began, in UTC as well. `spent` knows
+    the ids of earlier runs; None: nobody does. Nothing here waits: who sends commands does not hold up readings.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class Commands:
         times: Callable[[], tuple[float | None, float]],
         *,
         max_age: float = MAX_AGE,
+        spent: Spent | None = None,
         logger: Any,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,6 +99,7 @@ class Commands:
         self._devices: Mapping[str, Target] = {}
         self._own: Mapping[str, Own] = {}
         self._answered = Answered[_Call]()
+        self._spent = spent or Spent(None, logger)
         self._tasks: set[asyncio.Task[None]] = set()  # commands of the gateway that take their time
         self._lines = 0  # of the log, since
         self._since = 0.0
@@ -156,6 +164,11 @@ class Commands:
                 call.about["id"] = asked.id
                 if self._is_known((message.topic, asked.id), call):
                     return
+                call.mark = mark(message.topic, asked.id)
+                if call.mark in self._spent:
+                    call.again = True
+                    self._ended(call, Outcome("failed", EARLIER))
+                    return
             arrival = Arrival(message.retain, message.dup, kept, message.properties.get("message_expiry_interval"))
             carry_out(asked, patience(asked, arrival, *self._times(), self.max_age))
         except ValueError as error:
@@ -182,15 +195,39 @@ class Commands:
             raise ValueError("the config does not allow it to be set: settable = true")
         value = fit(asked.content["value"], metric)
         call.metric = metric
-        target.device.order(Order(name, value, asked.id, partial(self._ended, call)), seconds)
+        order = Order(name, value, asked.id, partial(self._ended, call))
+        self._begin(call, seconds, partial(target.device.order, order))
 
-    def _do(self, call: _Call, asked: Asked, _: float) -> None:
-        """Do what the gateway itself can. Raises ValueError."""
-        own = self._own.get(str(asked.content["command"]))
+    def _do(self, call: _Call, asked: Asked, seconds: float) -> None:
+        """Have the gateway do what it can itself. Raises ValueError."""
+        own_name = str(asked.content["command"])
+        own = self._own.get(own_name)
         if own is None:
             raise ValueError(f"there is no such command; there are: {', '.join(self._own)}")
         if "device" in asked.content:
             self._target(call, asked.content["device"])
+        if own_name in HARMLESS:
+            self._carry_out(call, own, asked)
+        else:
+            self._begin(call, seconds, lambda _: self._carry_out(call, own, asked))
+
+    def _begin(self, call: _Call, seconds: float, carry_out: Callable[[float], None]) -> None:
+        """Have it carried out once the card knows of its id, if that is soon enough. Raises ValueError."""
+        ends = self._clock() + seconds
+
+        def begin() -> None:
+            left = ends - self._clock()
+            try:
+                if left <= 0:
+                    raise ValueError("it has expired")
+                carry_out(left)
+            except ValueError as error:
+                self._ended(call, Outcome("refused", str(error)))
+
+        self._spent.begin(call.mark, begin)
+
+    def _carry_out(self, call: _Call, own: Own, asked: Asked) -> None:
+        """Do what the gateway itself can. Raises ValueError."""
         more = own(asked.content)
         if isinstance(more, Mapping):
             self._done(call, more)
@@ -246,7 +283,7 @@ class Commands:
             "result": outcome.result,
             "read_back": read_back,
             "reason": outcome.reason,
-            "again": again or None,
+            "again": again or call.again or None,
             **(call.more or {}),
         }
         payload = orjson.dumps({name: value for name, value in says.items() if value is not None})

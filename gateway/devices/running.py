@@ -20,6 +20,7 @@ from gateway.devices.aggregating import Aggregating
 from gateway.devices.memory import Memory
 from gateway.devices.metrics import Last, free, is_plain, plan, shape
 from gateway.devices.orders import TIMEOUT, Order, Orders
+from gateway.devices.wording import excerpt, span, words
 from gateway.reading import Value, Values
 
 
@@ -43,7 +44,6 @@ PATIENCE = 10.0  # seconds that a device must last to be believed without a read
 _REASONS = 64  # different reasons counted for one device; the rest is "other reasons"
 _NAMES = 256  # names remembered as good for one device
 _AGAIN = 60.0  # seconds between two lines about one reason to skip
-_SAMPLE = 60  # characters of thrown-away input in a line of the log
 
 
 @dataclass(slots=True)
@@ -289,7 +289,7 @@ class RunningDevice:
         if now - skips.at < _AGAIN:
             return
         more = f" {skips.count - skips.said} more" if skips.said else ""
-        self._log.warning(f"{self.name}: skipped{more}: {reason}{_excerpt(sample)}")
+        self._log.warning(f"{self.name}: skipped{more}: {reason}{excerpt(sample)}")
         skips.said, skips.at = skips.count, now
 
     def _shaped(self, values: Values) -> dict[str, Value]:
@@ -338,7 +338,7 @@ class RunningDevice:
             self._log.info(f"{self.name}: online")
         else:
             attempts = "1 attempt" if trouble.attempts == 1 else f"{trouble.attempts} attempts"
-            self._log.info(f"{self.name}: back after {_span(self._clock() - trouble.since)} ({attempts})")
+            self._log.info(f"{self.name}: back after {span(self._clock() - trouble.since)} ({attempts})")
         self._become("online")
 
     def _become(self, state: State) -> None:
@@ -348,7 +348,7 @@ class RunningDevice:
 
     def _failed(self, error: BaseException) -> float:
         """Account for an absence; say it once, and another reason only when it stays."""
-        reason = _words(error)
+        reason = words(error)
         trouble = self._fall("silent" if _is_only(error, Silent) else "absent", reason)
         settled = self._clock() - trouble.changed >= self._patience and not isinstance(error, FileNotFoundError)
         if not trouble.said:
@@ -361,7 +361,7 @@ class RunningDevice:
 
     def _broke(self, error: BaseException) -> float:
         """Account for a bug in the adapter; say it with its traceback, once for each time of trouble."""
-        reason = f"{type(error).__name__}: {_words(error)}"
+        reason = f"{type(error).__name__}: {words(error)}"
         trouble = self._fall("failed", reason)
         if reason not in trouble.said and len(trouble.said) < _REASONS:
             whose = registry.described(type(self.adapter))
@@ -390,24 +390,3 @@ def _is_only(error: BaseException, kind: type[Exception]) -> bool:
     if isinstance(error, BaseExceptionGroup):  # an adapter may run several tasks
         return error.split(kind)[1] is None
     return isinstance(error, kind)
-
-
-def _words(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _excerpt(sample: bytes) -> str:
-    if not sample:
-        return ""
-    text = repr(bytes(sample[:_SAMPLE]))[1:]
-    return f": {text[:_SAMPLE]}…" if len(text) > _SAMPLE or len(sample) > _SAMPLE else f": {text}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -12,7 +12,7 @@ from gateway.clock import Clock
 from gateway.commands import Commands, Listening
 from gateway.config import Config
 from gateway.config.models import BrokerSection, UplinkSection
-from gateway.devices import RunningDevice, place_of_memory
+from gateway.devices import RunningDevice, Spent, place_of_memory
 from gateway.formats import FORMATS, Format
 from gateway.formats.choosing import choosing
 from gateway.formats.packing import Packing
@@ -101,7 +101,12 @@ def uplink(
 
 
 def commands(
-    config: Config, outbox: Outbox, clock: Clock, say: Callable[[str, Publication], bool], logger: Any
+    config: Config,
+    outbox: Outbox,
+    spent: Spent,
+    clock: Clock,
+    say: Callable[[str, Publication], bool],
+    logger: Any,
 ) -> Commands:
     """Make what takes commands; `say` publishes over an uplink of that name. A run begins here, for their age."""
     began = clock.boot()
@@ -111,7 +116,7 @@ def commands(
         return None if outbox.clock[0] == "unset" else boot + offset, began + offset
 
     prefix = f"{config.gateway.base}/{config.gateway.id}"
-    return Commands(prefix, say, times, max_age=config.commands.max_age, logger=logger)
+    return Commands(prefix, say, times, max_age=config.commands.max_age, spent=spent, logger=logger)
 
 
 def _format(section: UplinkSection) -> Format:

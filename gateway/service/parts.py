@@ -12,7 +12,7 @@ from gateway.announce import Announcer
 from gateway.clock import Clock
 from gateway.commands import Own, Target
 from gateway.config import Config
-from gateway.devices import RunningDevice
+from gateway.devices import RunningDevice, Spent
 from gateway.outbox import Outbox
 from gateway.reading import Publication
 from gateway.service import building
@@ -31,18 +31,19 @@ class Parts:
     """
 
     def __init__(
-        self, config: Config, outbox: Outbox, announcer: Announcer, clock: Clock, crew: Crew, logger: Any
+        self,
+        config: Config,
+        outbox: Outbox,
+        announcer: Announcer,
+        spent: Spent,
+        clock: Clock,
+        crew: Crew,
+        logger: Any,
     ) -> None:
         self.config = config
         self.devices: dict[str, RunningDevice] = {}
         self.uplinks: dict[str, Uplink] = {}
-        self.commands = building.commands(
-            config,
-            outbox,
-            clock,
-            lambda name, message: name in self.uplinks and self.uplinks[name].say(message),
-            logger,
-        )
+        self.commands = building.commands(config, outbox, spent, clock, self._say, logger)
         self._outbox = outbox
         self._announcer = announcer
         self._crew = crew

@@ -19,6 +19,7 @@ from gateway.announce import Announcer
 from gateway.clock import Clock
 from gateway.config import Config
 from gateway.control import Control, place
+from gateway.devices import Spent, place_of_spent
 from gateway.outbox import Outbox, OutboxError, OutboxInUse
 from gateway.service import building
 from gateway.service.crew import Crew, end
@@ -69,9 +70,13 @@ async def _serve(config: Config, file: Path | None, logger: Any, clock: Clock, f
     crew = Crew()
     try:
         # Left in the reverse order: the uplinks first, the outbox last.
-        async with building.outbox(config, logger, clock) as outbox, Announcer(outbox) as announcer:
+        async with (
+            building.outbox(config, logger, clock) as outbox,
+            Announcer(outbox) as announcer,
+            Spent(place_of_spent(config.outbox.path), logger) as spent,
+        ):
             await _forget(outbox, forget, logger)
-            async with Parts(config, outbox, announcer, clock, crew, logger) as parts, AsyncExitStack() as ears:
+            async with Parts(config, outbox, announcer, spent, clock, crew, logger) as parts, AsyncExitStack() as ears:
                 bounds = {"max_size": config.outbox.max_size, "keep_free": config.outbox.keep_free}
                 uplinks, devices = parts.uplinks.values(), parts.devices.values()
                 watch = Watch(notifier, outbox, announcer, uplinks, devices, bounds)

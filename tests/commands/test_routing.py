@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from gateway import Metric
-from gateway.commands import Commands, Target
+from gateway.commands import Commands, Own, Target
+from gateway.devices import Spent
 from gateway.devices.orders import QUEUE
 from gateway.mqtt import Message
 from gateway.reading import Publication
@@ -26,15 +30,20 @@ def said(**content: Any) -> bytes:
 class Desk:
     """Commands for one obedient device "d", whose metric "valve" can be set; what is published and logged is noted."""
 
-    def __init__(self, notes: Notebook, **metrics: Metric) -> None:
+    def __init__(self, notes: Notebook, spent: Spent | None = None, **metrics: Metric) -> None:
         self.device = notes.device("d", Obedient())
         self.published: list[Publication] = []
         self.log: list[str] = []
         self.link = True
         self.now: float | None = NOW
-        self.commands = Commands("base/gw", self.say, lambda: (self.now, STARTED), logger=self, clock=lambda: 0.0)
+        self.time = 0.0
+        self.reloaded: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.commands = Commands(
+            "base/gw", self.say, lambda: (self.now, STARTED), spent=spent, logger=self, clock=lambda: self.time
+        )
         known = metrics or {"valve": Metric(settable=True), "knob": Metric(), "gauge": Metric(settable=True)}
-        self.commands.serve({"d": Target(self.device, known)}, {"ping": lambda says: {"pong": says.get("n")}})
+        own: dict[str, Own] = {"ping": lambda says: {"pong": says.get("n")}, "reload": lambda _: self.reloaded}
+        self.commands.serve({"d": Target(self.device, known)}, own)
 
     def say(self, uplink: str, publication: Publication) -> bool:
         assert uplink == "cloud"
@@ -204,3 +213,62 @@ async def test_a_result_that_cannot_be_published_does_no_harm(desk: Desk) -> Non
     desk.link = True
     desk.send(said(value=5, id="a"))
     assert (await desk.results(2))[1]["result"] == "done"
+
+
+async def test_an_id_of_an_earlier_run_is_never_carried_out_again(tmp_path: Path) -> None:
+    """Its sender is told that nobody knows what became of it; the same id to another topic is another command."""
+    for run in range(2):
+        notes = Notebook()
+        async with Spent(tmp_path / "spent", structlog.get_logger()) as spent:
+            desk = Desk(notes, spent)
+            async with running(desk.device):
+                await notes.until(lambda desk=desk: desk.device.state == "online")  # type: ignore[misc]
+                desk.send(said(value="refuse", id="b"))
+                desk.send(said(value=5, id="a"))
+                results = {one["id"]: one for one in await desk.results(2)}
+                if not run:
+                    assert results["a"]["result"] == "done"
+                    continue
+                for name, value in (("a", 5), ("b", "refuse")):
+                    one = results[name]
+                    assert (one["result"], one["again"], one["value"]) == ("failed", True, value)
+                    assert "earlier run" in one["reason"]
+                desk.send(said(value=5, id="a"))
+                assert (await desk.results(3))[2]["result"] == "failed"
+                desk.send(b"ping", "base/gw/command")
+                assert (await desk.results(4))[3]["result"] == "done"
+
+
+async def test_a_command_that_waits_for_the_card_too_long_is_not_carried_out(tmp_path: Path) -> None:
+    """It counts as any other wait."""
+    notes = Notebook()
+    async with Spent(tmp_path / "spent", structlog.get_logger()) as spent:
+        desk = Desk(notes, spent)
+        async with running(desk.device):
+            await notes.until(lambda: desk.device.state == "online")
+            desk.send(said(value=5, id="a"))
+            desk.time = 31.0
+            (result,) = await desk.results(1)
+    assert (result["result"], result["reason"]) == ("refused", "it has expired")
+
+
+async def test_a_command_of_the_gateway_may_take_its_time(desk: Desk) -> None:
+    """It is answered when it is done, or with the reason why it is not; others are answered meanwhile."""
+    desk.send(said(command="reload", id=1), "base/gw/command")
+    desk.send(b"ping", "base/gw/command")
+    assert (await desk.results(1))[0]["command"] == "ping"
+    desk.reloaded.set_result({"devices": {"added": ["x"]}})
+    result = (await desk.results(2))[1]
+    assert (result["command"], result["result"], result["devices"]) == ("reload", "done", {"added": ["x"]})
+    desk.reloaded = asyncio.get_running_loop().create_future()
+    desk.send(b"reload", "base/gw/command")
+    desk.reloaded.set_exception(ValueError("gateway.toml:1:1: error: no"))
+    result = (await desk.results(3))[2]
+    assert (result["result"], result["reason"]) == ("refused", "gateway.toml:1:1: error: no")
+
+
+async def test_a_command_that_is_not_done_at_the_end_leaves_nothing_behind(desk: Desk) -> None:
+    """The service does not wait for it."""
+    desk.send(b"reload", "base/gw/command")
+    await desk.commands.close()
+    assert desk.published == []

@@ -243,6 +243,7 @@ def test_a_wrong_config_changes_nothing_and_the_status_says_so(site: Site) -> No
     """Until it is right: each error has file, line and column, and what to type."""
     site.write(simulated("tank"))
     site.gateway.start()
+    site.wait_online()
     site.write(simulated("tank"), simulated("cellar"), more="[devices.attic]\nadapter = 'simulater'\n")
     site.hang_up()
     lines = len(site.file.read_text().splitlines())
