@@ -221,6 +221,20 @@ def test_an_answer_for_a_loop_that_is_closed_is_closed() -> None:
     assert closed.wait(WAIT)
 
 
+def test_an_answer_for_a_loop_that_turns_no_more_is_closed() -> None:
+    """What a thread still brings after the last turn of the loop is not left open until it is collected."""
+    go_on, closed = threading.Event(), threading.Event()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(in_thread(lambda: go_on.wait(WAIT), lambda _: closed.set()))
+    loop.run_until_complete(asyncio.sleep(0))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    go_on.set()
+    assert closed.wait(WAIT)
+    loop.close()
+
+
 async def test_a_device_that_blocks_while_opening_holds_up_nobody(tmp_path: Path) -> None:
     """A driver that hangs in open keeps its own thread busy, and the loop, other devices and the stop go on."""
     opening, go_on = threading.Event(), threading.Event()
