@@ -39,7 +39,10 @@ class Parts:
         clock: Clock,
         crew: Crew,
         logger: Any,
+        *,
+        closing: float = CLOSING,
     ) -> None:
+        self._closing = closing
         self.config = config
         self.devices: dict[str, RunningDevice] = {}
         self.uplinks: dict[str, Uplink] = {}
@@ -51,6 +54,7 @@ class Parts:
         self._own: Mapping[str, Own] = {}
         self._links: dict[str, AsyncExitStack] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._hanging: dict[str, asyncio.Task[None]] = {}  # of devices that did not close in time
         self._told: dict[str, bytes] = {}  # the newest state of each device that there was, by topic
 
     async def __aenter__(self) -> Self:
@@ -70,7 +74,7 @@ class Parts:
 
     async def close_devices(self) -> None:
         """Close all devices, as far as they let themselves be closed in time."""
-        await end(*self._tasks.values(), timeout=CLOSING)
+        await end(*self._tasks.values(), timeout=self._closing)
 
     async def change_devices(self, config: Config, plan: Plan) -> Plan:
         """Apply what a plan says of devices and commands, and have uplinks join the outbox; return the plan as it is.
@@ -111,19 +115,19 @@ class Parts:
             self._tell(name, False)
             device = building.device(self.config, name, self._outbox, self._tell, self._logger)
             self.devices[name] = device
-            self._tasks[name] = self._crew.start(_after(self._tasks.get(name), device), f"device {name}")
+            self._tasks[name] = self._crew.start(_after(self._hanging.get(name), device), f"device {name}")
         _sort(self.devices, self.config.devices)
         targets = {name: Target(device, self.config.devices[name].metrics) for name, device in self.devices.items()}
         self.commands.serve(targets, self._own)
 
     async def _close(self, names: Iterable[str]) -> None:
         tasks = {name: self._tasks[name] for name in names}
-        hanging = await end(*tasks.values(), timeout=CLOSING)
+        hanging = await end(*tasks.values(), timeout=self._closing)
         for name, task in tasks.items():
-            if task in hanging:  # its successor waits for it
+            del self._tasks[name]
+            if task in hanging:  # its successors wait for it
                 self._logger.error(f"{name}: does not close; it is opened anew once it has")
-            else:
-                del self._tasks[name]
+                self._hanging[name] = task
 
     def _tell(self, name: str, online: bool) -> None:
         """Keep the state of a device on every broker."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,22 @@ class WrongConfig(ValueError):
 class Reloading:
     """Reloads, one at a time. `file` is where the config came from; None: nobody knows.
 
-    `watch` says in the status what came of the newest reload, if it did not apply everything.
+    `watch` says in the status what came of the newest reload, if it did not apply everything. `read` is called on a
+    thread.
     """
 
     def __init__(
-        self, file: Path | None, parts: Parts, crew: Crew, notifier: Notifier, watch: Watch, logger: Any
+        self,
+        file: Path | None,
+        parts: Parts,
+        crew: Crew,
+        notifier: Notifier,
+        watch: Watch,
+        logger: Any,
+        *,
+        read: Callable[[Path], Config] = load,
     ) -> None:
+        self._load = read
         self._watch = watch
         self._file = None if file is None else file.absolute()
         self._parts = parts
@@ -129,7 +139,7 @@ class Reloading:
         if file is None:
             raise ValueError("this service was not started from a file")
         try:
-            return await aside(object(), lambda: load(file))
+            return await aside(object(), lambda: self._load(file))
         except ConfigError as error:
             lines = [str(problem) for problem in error.problems[:PROBLEMS]]
             lines += [f"and {len(error.problems) - PROBLEMS} more"] if len(error.problems) > PROBLEMS else []
