@@ -105,11 +105,11 @@ class Modbus(AskedDevice):
         loop = asyncio.get_running_loop()
         start = loop.time() + spread(device.name, self.interval) - self.interval
         while True:
-            values, requests = await self._ask(unit, requests, device)
+            values, requests = await self._ask(unit, requests)
             await device.emit(values)
             await asyncio.sleep(following(start, self.interval, loop.time()) - loop.time())
 
-    async def _ask(self, unit: Unit, requests: Plan, device: Device) -> tuple[dict[str, Value], Plan]:
+    async def _ask(self, unit: Unit, requests: Plan) -> tuple[dict[str, Value], Plan]:
         """Return all metrics, and the requests with which they were had. Raises DeviceError."""
         values: dict[str, Value] = {}
         waiting: list[Request] = list(requests.requests)
@@ -123,11 +123,8 @@ class Modbus(AskedDevice):
                     raise
                 requests = requests.with_parts(request, parts)
                 waiting[:0] = parts
-                continue
-            try:
+            else:
                 values.update(requests.decode(request, answer))
-            except ValueError as error:
-                device.skip(str(error))
         return values, requests
 
     async def _serve(self, unit: Unit, commands: AsyncIterator[Command], device: Device) -> None:

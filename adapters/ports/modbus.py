@@ -119,7 +119,6 @@ class Unit:
         loop = asyncio.get_running_loop()
         if not again:
             await asyncio.sleep(max(0.0, self._late_until - loop.time()))
-        turn: Turn | None = None
         try:
             async with self._bus.turn(self.timeout) as turn:
                 yield Questions(self, turn)
@@ -128,9 +127,11 @@ class Unit:
                 self._late_until = loop.time() + self.timeout
             raise NoAnswer(self._instead(turn)) from None
 
-    def _instead(self, turn: Turn | None) -> str:
+    def _instead(self, turn: Turn) -> str:
         """Return what is to be said of a device that has not answered in time."""
-        asked, heard = (turn.asked, bytes(turn.heard)) if turn else (b"", b"")
+        asked, heard = turn.asked, bytes(turn.heard)
+        if not asked:
+            return f"{self} could not be asked within {self.timeout:g} s: something on the line speaks all the time"
         if self.local_echo:
             heard = heard.removeprefix(asked)
         if not heard:

@@ -236,6 +236,23 @@ async def test_an_adapter_that_hears_itself(tmp_path: Path) -> None:
     assert reason.endswith("does not answer within 0.05 s: check its address, the wiring and the speed")
 
 
+async def test_a_line_that_is_never_silent_is_called_that(tmp_path: Path) -> None:
+    """Whatever speaks without being asked: nothing is said into the midst of it."""
+    loop = asyncio.get_running_loop()
+    with Answering(tmp_path / "tty", Slave()) as cable:
+
+        def chatter() -> None:
+            nonlocal timer
+            cable.write(b"?")
+            timer = loop.call_later(0.002, chatter)
+
+        timer = loop.call_later(0, chatter)
+        reason = await failure(modbus(cable.path, {"x": {"address": 3}}, baudrate=300, timeout=0.3))
+        timer.cancel()
+        assert b"".join(cable.asked).strip(b"?") == b""  # of which the terminal itself gives some back at first
+    assert reason.endswith("could not be asked within 0.3 s: something on the line speaks all the time")
+
+
 async def test_a_disturbed_answer_costs_no_reading(tmp_path: Path) -> None:
     """It is asked again, and the device stays online."""
     slave, notes, disturbed = Slave(), Notebook(), [b"", b"\x01\x03\x02\xff"]
