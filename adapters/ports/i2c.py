@@ -51,7 +51,12 @@ class KernelWire:
     takes_time = True
 
     def __init__(self, path: str) -> None:
-        self._bus = SMBus(path)
+        self._bus = SMBus()
+        try:
+            self._bus.open(path)
+        except BaseException:
+            self._bus.close()  # open leaves it open where the file is no bus
+            raise
 
     def transfer(self, address: int, write: bytes, read: int) -> bytes:
         """See `Wire.transfer`."""

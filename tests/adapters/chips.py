@@ -7,7 +7,7 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from adapters.frames.sensirion_i2c import crc
 from adapters.ports.simulated_i2c import SimulatedBus, SimulatedChip
@@ -208,6 +208,12 @@ class Hanging:
         self.patience = patience
         self.released = threading.Event()
         self.asked = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.released.set()
 
     def transfer(self, write: bytes, read: int) -> bytes:
         self.asked.set()
