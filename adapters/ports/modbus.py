@@ -24,6 +24,7 @@ from pymodbus.pdu.register_message import (
     WriteSingleRegisterRequest,
 )
 
+from adapters.frames.checksums import crc16_modbus
 from adapters.frames.modbus import AfterEcho, Expected, Framing, framer
 from adapters.ports.bus import Bus, NoAnswer, Turn
 from adapters.ports.network import SocketPort
@@ -139,16 +140,18 @@ class Unit:
         if heard == asked:
             return f"{self} does not answer, and what was sent comes back: is local_echo = true what is missing?"
         shown = heard[:_LONGEST].hex(" ") + (" ..." if len(heard) > _LONGEST else "")
-        return f"{self} answers with {self._nonsense(shown)}"
+        return f"{self} answers with {self._nonsense(heard, shown)}"
 
     def _nothing(self) -> str:
         if isinstance(self._bus.port, SocketPort):
             return f"and whether what is behind the port speaks Modbus {self.framing.upper()}"
         return "the wiring and the speed"
 
-    def _nonsense(self, shown: str) -> str:
+    def _nonsense(self, heard: bytes, shown: str) -> str:
         if self.framing == "tcp":
             return f'what is no answer to what was asked ({shown}): is framing = "rtu" what is missing?'
+        if self.framing == "rtu" and not crc16_modbus(heard):
+            return f"what is no answer to what was asked ({shown}): does another device have this address?"
         return f"a wrong checksum, or not with all of it ({shown}): check parity, speed and wiring"
 
 

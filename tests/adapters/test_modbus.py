@@ -26,7 +26,7 @@ from tests.adapters.answering import Answering
 from tests.adapters.frames.encoders import mhz19
 from tests.adapters.modbus_lines import SDM, cable, failure, meter, modbus, ordered, readings, served
 from tests.adapters.notebook import Notebook, running
-from tests.adapters.slave import Slave
+from tests.adapters.slave import Slave, rtu
 from tests.ports import free_port
 
 
@@ -114,8 +114,9 @@ async def test_devices_that_do_not_agree_how_to_speak_are_told_so() -> None:
             "wrong checksum, or not with all of it (01 04 04 43 66 33 34 1b 39)",
         ),
         (None, "what was sent comes back"),
+        (rtu(1, bytes.fromhex("04 02 43 66")), "answers with what is no answer to what was asked (01 04 02 43 66 "),
     ],
-    ids=["bad checksum", "echo"],
+    ids=["bad checksum", "echo", "another length"],
 )
 async def test_no_answer_is_told_from_a_bad_one(answer: bytes | None, words: str) -> None:
     """A wrong checksum shows what came, and an echo of our own is called that."""
