@@ -53,8 +53,9 @@ class Iec6205621(FramedDevice):
         default=True,
         description="Go over to the speed that the meter offers; false stays at the first one, but in mode B.",
     )
-    wake: Duration = Field(
-        default=0.0,
+    wake: Duration | None = Field(
+        default=None,
+        gt=0,
         le=60,
         description="How long a meter with a battery is woken with NULs before each question; 2200ms by the standard.",
     )

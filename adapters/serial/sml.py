@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -20,6 +20,11 @@ class Sml(FramedDevice):
     checksum: sml.Checksum = Field(
         default="x25", description='How a file is checked: "kermit" for early Holley DTZ541, "x25" for all others.'
     )
+
+    @classmethod
+    def readable_with(cls, heard: bytes) -> Iterable[dict[str, Any]]:
+        """Return each way to check a file. See `FramedDevice`."""
+        return [{}, {"checksum": "kermit"}]
 
     def framer(self) -> sml.SmlFramer:
         """Return what cuts SML files."""
