@@ -135,6 +135,13 @@ class Adapter(BaseModel):
         """Say whether commands can set this metric; a config that wants to set any other is refused."""
         return False
 
+    def hears(self, broker: str, topic: str) -> bool:
+        """Say whether it takes in what is published to this topic at this broker, which is given by its URL.
+
+        A config in which the gateway would take in what it publishes itself is refused.
+        """
+        return False
+
     async def run(self, device: Device) -> None:
         """Open the device, emit readings as they come, and raise when it fails.
 

@@ -43,7 +43,7 @@ class ScriptedBroker:
     It takes MQTT 3.1, 3.1.1 and 5 at every QoS. It keeps no session and delivers nothing, unless it is told to.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None, unix: Path | None = None) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None, unix: Path | None = None, port: int = 0) -> None:
         # Knobs.
         self.refuse: int | None = None  # answer CONNECT with this code
         self.refusal = Properties()  # beside that code, in MQTT 5
@@ -86,7 +86,7 @@ class ScriptedBroker:
         self.wills: list[Will] = []  # of clients that went without one
         self.errors: list[ProtocolError] = []  # what a client sent that MQTT does not allow
         self._tls, self._unix = tls, unix
-        self._port = 0
+        self._port = port
         self._frozen = False
         self._server: asyncio.Server | None = None
         self.conversations: list[Conversation] = []
@@ -247,6 +247,9 @@ class ScriptedBroker:
     def came(self, client: Conversation) -> None:
         """Take in a connection; called by itself."""
         self.conversations.append(client)
+        if self._server is None:  # it came while this stopped
+            client.transport.abort()
+            return
         if self.receive_buffer:
             sock = client.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +199,15 @@ class Client(ClientOptions):
         self._raise_unless_open()
         await self._incoming.hang_up(filter)
 
+    def hold(self, until: asyncio.Future[Any]) -> None:
+        """Read nothing more from the broker until this is done, such as when a callback cannot keep up.
+
+        What has been read already still comes. What `until` waits for must not be a message. Changes nothing for a
+        client that is not open.
+        """
+        if not self._wrong:
+            self._incoming.hold(until)
+
     # ---- life
 
     async def connected(self, timeout: float | None = None) -> Connected:
@@ -276,10 +285,26 @@ class Client(ClientOptions):
         try:
             await self._emptied(timeout)
         finally:
+            await self._through(self._leave())
+
+    async def _through(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done to its end, and only then let a cancellation pass."""
+        doing = self._loop.create_task(work)
+        cancelled: asyncio.CancelledError | None = None
+        while not doing.done():
             try:
-                await self._stack.aclose()
-            finally:
-                await self._end()
+                await asyncio.wait([doing])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        doing.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _leave(self) -> None:
+        try:
+            await self._stack.aclose()
+        finally:
+            await self._end()
 
     # ----
 

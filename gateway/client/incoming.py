@@ -144,6 +144,12 @@ class Incoming:
         """Whether messages may come."""
         return self._uplink is not None
 
+    def hold(self, until: asyncio.Future[Any]) -> None:
+        """Have nothing more read until this is done."""
+        if not until.done():
+            self.brake.hold(until)
+            until.add_done_callback(self.brake.release)
+
     def received(self, message: Message) -> None:
         """Give a message to everybody whom it is for."""
         takes = self._routes.find(message.topic, message.properties)

@@ -173,9 +173,33 @@ class Config(Section):
                 if device not in self.devices:
                     words = f'devices: there is no device "{device}"{did_you_mean(device, self.devices)}'
                     found.append(Conflict(("uplinks", name, "devices", index), ("uplinks", "devices"), words))
+        found += self._circles()
         if found:
             raise refuse_together(found)
         return self
+
+    def _circles(self) -> list[Conflict]:
+        """Return the devices that would take in what the gateway publishes itself, for ever."""
+        found = []
+        own = f"{self.gateway.base}/{self.gateway.id}"
+        for name, device in self.devices.items():
+            for uplink, section in self.uplinks.items():
+                known = {"base": self.gateway.base, "gateway": self.gateway.id, "uplink": uplink}
+                topics = [section.topic.format(**known, device=other) for other in self.devices]
+                topics += [f"{own}/status", f"{own}/ledger", *(f"{own}/{other}/status" for other in self.devices)]
+                heard = (
+                    (endpoint.url, topic)
+                    for endpoint in section.endpoints
+                    for topic in topics
+                    if device.adapter.hears(str(endpoint.address), topic)
+                )
+                if (first := next(heard, None)) is not None:
+                    words = (
+                        f"{name}: would take in what this gateway publishes itself, such as {first[1]} at {first[0]}"
+                    )
+                    found.append(Conflict(("devices", name), ("devices", "uplinks", "gateway"), words))
+                    break
+        return found
 
 
 __all__ = [

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
-from pydantic import BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
+from pydantic import SecretStr, ValidationInfo, WithJsonSchema, WrapValidator
 
 from gateway.config.problems import refuse
 
@@ -139,4 +139,7 @@ SecretSchema: dict[str, Any] = {
         _one_of("env", "Name of an environment variable."),
     ]
 }
-Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_read), WithJsonSchema(SecretSchema)]
+# Instead of pydantic's own look, which finds no text in what `_read` returns where a table is read as JSON.
+Secret: TypeAlias = Annotated[
+    SecretStr, WrapValidator(lambda value, _, info: _read(value, info)), WithJsonSchema(SecretSchema)
+]

@@ -15,13 +15,16 @@ T = TypeVar("T")
 class Beside:
     """Use as `with`. `broker` may be looked at from any thread; what changes it goes through `do`."""
 
+    def __init__(self, port: int = 0) -> None:
+        self._port = port  # 0: a free one
+
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
         async def start() -> ScriptedBroker:
-            broker = ScriptedBroker()
+            broker = ScriptedBroker(port=self._port)
             broker.deliver = True
             await broker.start()
             return broker
@@ -30,10 +33,15 @@ class Beside:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.run(self.broker.stop())
+        self.run(self._gone())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
+
+    async def _gone(self) -> None:
+        await self.broker.stop()
+        for _ in range(5):  # a connection that came while it stopped is made, and dropped
+            await asyncio.sleep(0)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for a coroutine on the broker's loop."""
@@ -46,6 +54,10 @@ class Beside:
             return call()
 
         return self.run(done())
+
+    def soon(self, call: Callable[..., object], *arguments: object) -> None:
+        """Have something done on the broker's loop, and do not wait for it."""
+        self._loop.call_soon_threadsafe(call, *arguments)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds."""
