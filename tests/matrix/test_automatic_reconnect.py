@@ -132,7 +132,7 @@ SILENT = {
     "mute after CONNECT": (lambda: broker_with(mute_after="connect"), "well", "does not answer CONNECT"),
     "mute after CONNACK": (frozen, "well", "no acknowledgement for"),
     "hangs up": (lambda: broker_with(close_on_connect=True), "well", "without an answer to CONNECT"),
-    "name server silent": (named, "never", "could not be resolved within"),
+    "name server silent": (named, "never", "could not be resolved in time"),
     "name server failing": (named, "not", "temporary failure in name resolution"),
 }
 """What is wrong: who plays it, how names are resolved, and what the client says."""
