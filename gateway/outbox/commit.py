@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gateway.outbox.card.salvage import Salvaged
 from gateway.outbox.card.thin import Thinning
 from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
@@ -30,6 +31,7 @@ class Commit:
     thinning: Thinning | None = None  # what else goes, so that there is room
     spent: list[tuple[int, int]] = field(default_factory=list)  # [start, end) of blocks that nobody needs
     forgotten: list[str] = field(default_factory=list)  # uplinks that are no more
+    salvaged: Salvaged | None = None  # what a damaged file has known
 
 
 @dataclass(slots=True)
@@ -43,5 +45,6 @@ class State:
     waiting: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
     high: list[tuple[int, int]] = field(default_factory=list)  # [start, end) of what is of high priority
+    hidden: list[tuple[int, int]] = field(default_factory=list)  # [start, end) of which nothing of that is known yet
     remarks: list[str] = field(default_factory=list)  # what the user should know of how it was found
     losses: list[Loss] = field(default_factory=list)  # what opening it has entered into the ledger

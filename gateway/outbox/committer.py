@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -19,6 +19,8 @@ from gateway.outbox.commit import Commit
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Log
 from gateway.outbox.quarantine import Quarantined
+from gateway.outbox.recall import Recall
+from gateway.outbox.renewal import on_card, recovered
 from gateway.outbox.shedding import Shedding
 from gateway.outbox.shelf import Bad, Page
 from gateway.outbox.times import Times
@@ -45,7 +47,8 @@ AGING = 1.0
 class Committer:
     """One transaction at a time, begun so early that no reading is only in memory for longer than `interval` seconds.
 
-    `on_change` is called after every transaction, done or failed. See `Keeper`.
+    `on_change` is called after every transaction, done or failed, and `on_news` when more is known of what earlier runs
+    have left. See `Keeper`.
     """
 
     def __init__(
@@ -58,10 +61,12 @@ class Committer:
         *,
         interval: float,
         on_change: Callable[[], None],
+        on_news: Callable[[], None],
         logger: Any,
     ) -> None:
         self.commits = 0
         self.used = 0  # bytes on the card
+        self.unwritten: Mapping[str, int] = {}
         self._log = log
         self._store = store
         self._writer = writer
@@ -89,6 +94,17 @@ class Committer:
         self._giving: asyncio.Task[None] | None = None
         self._closed = False
         self._aging: asyncio.TimerHandle | None = None
+        self._recall = Recall(
+            log,
+            store,
+            writer,
+            times,
+            on_news=on_news,
+            on_damage=self._break,
+            secure=self.secure,
+            logger=logger,
+        )
+        self._recall.open()
         if bounds.max_age is not None:
             self._look_for_age(0.0)  # at what an earlier run has left
 
@@ -179,7 +195,7 @@ class Committer:
         return pending.view(await self._writer.submit(self._store.quarantined))
 
     async def flush(self) -> None:
-        """Write all that is not on the card and not delivered, now. Gives up, loudly, after three failures."""
+        """Write all that is not on the card and not delivered, now. Gives up after three failures."""
         log = self._log
         for _ in range(3):
             while self._busy is not None:
@@ -189,13 +205,6 @@ class Committer:
             self.begin()
         if self._busy is not None:
             await asyncio.wait([self._busy])
-        if (oldest := log.oldest()) is not None:
-            count = log.next_id - oldest.id
-            self._logger.error(
-                "the card cannot be written; readings that exist only in memory are lost", readings=count
-            )
-        elif not self._is_settled:
-            self._logger.error("the card cannot be written; what was lost or set aside lately will not be known")
 
     async def alive(self) -> None:
         """Return when the thread has got through all that it had to do."""
@@ -204,12 +213,20 @@ class Committer:
     async def close(self) -> None:
         """Begin no further transaction, and close the file."""
         self._closed = True
+        self._recall.close()
         for waiting in (self._timer, self._aging, self._giving):
             if waiting is not None:
                 waiting.cancel()
         self._over.set()
         self._next_over.set()
-        self._writer.submit(partial(self._store.close, clean=self._log.oldest() is None and self._is_settled))
+        self.unwritten = self._log.unwritten()
+        if self.unwritten:
+            self._logger.error(
+                "the card takes nothing: readings that are only in memory are lost", readings=dict(self.unwritten)
+            )
+        elif not self._is_settled:
+            self._logger.error("the card takes nothing: what was lost or set aside lately will not be known")
+        self._writer.submit(partial(self._store.close, clean=not self.unwritten and self._is_settled))
         if not await self._writer.stop(3.0):
             self._logger.error("the card does not answer; left without closing the outbox")
 
@@ -284,11 +301,11 @@ class Committer:
         """Set the file up anew; what it has lost and memory does not have goes into the ledger."""
         log = self._log
         claims = {name: follower.claim for name, follower in log.followers.items()}
-        before = log.on_card()
+        before = on_card(log)
         present = await self._writer.submit(partial(self._store.recover, claims, log.tail.start))
         left = await self._writer.submit(partial(self._store.waiting, claims))
         self._broken = False
-        lost = log.recovered(present, {name: before[name] - left[name] for name in before})
+        lost = recovered(log, present, {name: before[name] - left[name] for name in before})
         self._logger.error(
             "the outbox was set up anew, with what is in memory, and with as much of what it held as could be had",
             why=self._why,

@@ -55,8 +55,12 @@ class Follower:
         waiting: int = 0,
         quarantined: int = 0,
         high: Ranges | None = None,
+        hidden: Ranges | None = None,
     ) -> None:
-        """`high` are the ids of all readings that go before others: it grows while this is in use."""
+        """`high` are the ids of all readings that go before others: it grows while this is in use.
+
+        `hidden` are those of which nothing is known yet: they shrink, by `reveal`.
+        """
         self.name = name
         self.account = Account(waiting=waiting, lost=quarantined, quarantined=quarantined)
         self.acked = Ranges(claim.acked)
@@ -66,6 +70,9 @@ class Follower:
             for a, b in self.acked.gaps(start, end):
                 self.todo.remove(a, b)
                 self.released.update(range(a, b))
+        self._hidden = Ranges() if hidden is None else hidden
+        for start, end in self._hidden:
+            self.todo.remove(start, end)
         self._high = Ranges() if high is None else high
         self.urgent = Ranges()
         """Of what is to be sent, what goes before all else."""
@@ -124,6 +131,8 @@ class Follower:
             return []
         taken = self._take_urgent(limit, tail, upto) if self.urgent else []
         has_to_wait = self.rush in self._awaited and not self.rush.stuck
+        if self._hidden and not self.frontier:
+            return taken  # what is not known yet goes first
         if self.todo.first[0] >= self.frontier:  # all that there is, is live
             return taken if has_to_wait else self._take(0, upto, limit, tail, taken)
         live = max(self.frontier, tail.start)
@@ -221,6 +230,20 @@ class Follower:
         """Send these before all others."""
         for a, b in self.acked.gaps(start, end):
             self.urgent.add(a, b)
+
+    def reveal(self, start: int, end: int, waiting: int, high: Iterable[tuple[int, int]]) -> None:
+        """Have what is lacking in [start, end) to be sent, which is not hidden any more: so many readings."""
+        lacking = list(self.acked.gaps(start, end))
+        if not lacking:
+            return  # also what it has never waited for
+        self.account.waiting += waiting
+        for a, b in lacking:
+            self.todo.add(a, b)
+        for a, b in runs(one for one in self.released if start <= one < end):
+            self.todo.remove(a, b)
+        for a, b in high:
+            for c, d in self.todo.common(a, b):
+                self.urgent.add(c, d)
 
     def _remove(self, start: int, end: int) -> None:
         self.todo.remove(start, end)

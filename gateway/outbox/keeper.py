@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.outbox.ledger import Loss
@@ -22,6 +22,10 @@ class Keeper(Protocol):
     @property
     def fault(self) -> str | None:
         """Why nothing can be written now, in the ledger's words; None if it can."""
+
+    @property
+    def unwritten(self) -> Mapping[str, int]:
+        """How many readings of each stream are lost, once it is closed, because they could not be written."""
 
     def schedule(self) -> None:
         """Arrange for what has to be done, after something was put in or has met its end. Cheap: called often."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from gateway.outbox.card.salvage import Salvaged
 from gateway.outbox.commit import Commit, State
 from gateway.outbox.follower import Account, Claim, Follower, choice
 from gateway.outbox.ledger import Ledger, Loss, entries
@@ -67,6 +69,9 @@ class Log:
         self.high = frozenset(high)
         self.high_ids = Ranges(state.high)
         """The ids of their readings, as long as somebody waits for them."""
+        self.hidden = Ranges(state.hidden)
+        """Ids that an earlier run has left, and of which nothing is known yet."""
+        self.salvaged: Salvaged | None = None  # for the card to know
         self.hurried = False  # one of them was put in, and is to be on the card at once
         self.followers: dict[str, Follower] = {}
         self._forgotten: list[str] = []  # of whom the card still knows
@@ -79,7 +84,13 @@ class Log:
             claim = state.claims.get(name) or choice(Claim([(0, first)], [], {}), name, devices)
             claim = replace(claim, acked=[*claim.acked, (state.stored_end, first)])
             self.followers[name] = Follower(
-                name, state.epoch, claim, state.waiting.get(name, 0), state.quarantined.get(name, 0), self.high_ids
+                name,
+                state.epoch,
+                claim,
+                state.waiting.get(name, 0),
+                state.quarantined.get(name, 0),
+                self.high_ids,
+                self.hidden,
             )
         self._is_choosy = any(follower.devices is not None for follower in self.followers.values())
         self._accounts: dict[str, list[Account]] = {}  # of whom a stream is for
@@ -259,6 +270,12 @@ class Log:
         self._accounts.clear()
         self.noted = True
 
+    def add(self, follower: Follower) -> None:
+        """Have one more follower."""
+        self.followers[follower.name] = follower
+        self._accounts.clear()
+        self._is_choosy = self._is_choosy or follower.devices is not None
+
     def remove(self, name: str) -> None:
         """Have no follower of this name: nothing waits for it any more, and the card is to forget it."""
         if self.followers.pop(name, None) is not None:
@@ -277,6 +294,11 @@ class Log:
         start = max(self.flushed, self.floor)
         found = self.tail.slice(start, start + 1)
         return found[0] if found else None
+
+    def unwritten(self) -> dict[str, int]:
+        """Return how many readings of each stream are only in memory, and lacking to some uplink."""
+        readings = [*self.kept, *self.tail.slice(max(self.flushed, self.floor), self.next_id)]
+        return Counter(one.stream for one in readings if any(each.lacks(one) for each in self.followers.values()))
 
     def due(self, interval: float, lead: float, last: float) -> float | None:
         """Return the time since boot at which the next transaction must begin; None if there is nothing to write.
@@ -306,6 +328,7 @@ class Log:
         void = not (readings or self.restless or self.urgent)
         then, self.urgent = self.urgent, []
         forgotten, self._forgotten = [one for one in self._forgotten if one not in self.followers], []
+        salvaged, self.salvaged = self.salvaged, None
         self.dirty = self.noted = False
         streams = {} if self.durable_first else dict(self._seq)
         ledger, (aside, gone) = self.ledger.take(), self.quarantine.take()
@@ -322,6 +345,7 @@ class Log:
             self.high,
             void,
             forgotten=forgotten,
+            salvaged=salvaged,
         )
 
     def finish(self, commit: Commit, blocks: int) -> None:
@@ -340,28 +364,8 @@ class Log:
         mean = (weight - self.weight) // max(1, self.secured - secured)
         self.tail.drop(min(self.flushed, self.tail.end - min(KEEP, KEEP_BYTES // max(1, mean))))
 
-    def on_card(self) -> dict[str, int]:
-        """Return how many readings each uplink lacks, of those that are only on the card."""
-        in_memory = [*self.kept, *self.tail.slice(self.tail.start, self.next_id)]
-        return {
-            name: follower.account.waiting - sum(map(follower.lacks, in_memory))
-            for name, follower in self.followers.items()
-        }
-
-    def recovered(self, present: Sequence[tuple[int, int]], most: Mapping[str, int]) -> int:
-        """Note that the card was set up anew and holds these [start, end) of ids: what it has lost is given up.
-
-        That is at most so many, by uplink: of ids that are missing, some may have been thinned. What is still in memory
-        is to be written again. Returns how many readings are lost, to whom most are.
-        """
-        in_memory = [(one.id, one.id + 1) for one in self.kept]  # and all behind `start`
-        stored, start, lost = Ranges([*present, *in_memory]), self.tail.start, [0]
-        for name, follower in self.followers.items():
-            missing = [span for a, b in follower.acked.gaps(0, start) for span in stored.gaps(a, b)]
-            count = 0
-            for first, end in missing:
-                count += self.damaged(follower, [(first, end - 1, max(0, most.get(name, 0) - count))])
-            lost.append(count)
+    def set_up_anew(self, present: Sequence[tuple[int, int]]) -> None:
+        """Note that the card holds these [start, end) of ids: what is in memory and not among them is to be written."""
         self.blocks = len(present)
         self.flushed = max(self.tail.start, present[-1][1] if present else 0)
         if self.flushed < self.secured:
@@ -371,7 +375,6 @@ class Log:
             self.secured = self.flushed
         if self.durable_first:
             self.visible = self.flushed
-        return max(lost)
 
     def forget(self) -> None:
         """Forget what is in memory and needs not be: it is on the card, or has met its end everywhere."""
@@ -405,6 +408,7 @@ class Log:
         self.quarantine.restore(commit.aside, commit.gone)
         self.urgent[:0] = commit.then
         self._forgotten[:0] = commit.forgotten
+        self.salvaged = self.salvaged or commit.salvaged
         self.dirty = self.noted = True
 
     # ----

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from gateway.outbox.bounds import Bounds
 from gateway.outbox.ledger import Loss
@@ -20,6 +21,7 @@ class Memory:
     """See `Keeper`."""
 
     commits = 0
+    unwritten: ClassVar[Mapping[str, int]] = {}  # nobody has expected that it would be written
     fault = None  # there is no card that could fail
 
     def __init__(self, log: Log, times: Times, bounds: Bounds) -> None:

@@ -19,6 +19,7 @@ from gateway.outbox.card.wear import Wear
 from gateway.outbox.card.writer import Writer
 from gateway.outbox.commit import State
 from gateway.outbox.committer import Committer
+from gateway.outbox.errors import OutboxError
 from gateway.outbox.feed import Feed
 from gateway.outbox.follower import Follower
 from gateway.outbox.keeper import Keeper
@@ -193,6 +194,7 @@ class Outbox:
             self._bounds,
             interval=self._interval,
             on_change=self._on_commit,
+            on_news=self._on_news,
             logger=self._logger,
         )
         committer.take_note(room)
@@ -305,6 +307,7 @@ class Outbox:
         if uplink is not None and uplink not in self._log.followers:
             raise ValueError(f'there is no uplink "{uplink}", but {", ".join(self._log.followers)}')
         followers = [one for one in self._log.followers.values() if uplink in (None, one.name)]
+        self._check_known()
         counts = [await trim(self._log, self._keeper, self._times, one, before) for one in followers]
         self._on_progress()
         return sum(counts)
@@ -354,6 +357,7 @@ class Outbox:
             raise ValueError(f'the uplink "{name}" is in the config: take it out there, and restart the service, first')
         if name not in self._log.followers:
             raise ValueError(f'the outbox knows no uplink "{name}"')
+        self._check_known()
         self._forgetting.add(name)
         try:
             count = await forget(self._log, self._keeper, self._times, self._log.followers[name])
@@ -400,9 +404,23 @@ class Outbox:
         return self._keeper.fault
 
     @property
+    def unwritten(self) -> Mapping[str, int]:
+        """How many readings of each stream are lost, now that it is closed, because the card took nothing."""
+        return self._keeper.unwritten
+
+    @property
     def clock(self) -> tuple[str, float | None]:
         """What is known of the clock (set, unset, unknown), and how many seconds uplinks may still wait for it."""
         return self._times.sync.value, None if self._timekeeper is None else self._timekeeper.held
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it is not yet known of all that earlier runs have left what waits."""
+        return bool(self._log.hidden)
+
+    def _check_known(self) -> None:
+        if self.hidden:
+            raise OutboxError("what the outbox holds is still being looked through: try again in a while")
 
     async def _aside(self, ids: Collection[int] | None) -> list[Quarantined]:
         entries = await self._keeper.quarantined()
@@ -420,6 +438,18 @@ class Outbox:
             self._keeper.secure(_nothing)
         else:
             self._keeper.schedule()
+
+    def _feed_all(self) -> None:
+        for name, follower in self._log.followers.items():
+            if name not in self._feeds:
+                self._feeds[name] = self._feed(follower)
+
+    def _on_news(self) -> None:
+        """More is known of what earlier runs have left."""
+        self._feed_all()
+        for follower in self._log.followers.values():
+            follower.on_ready()
+        self._on_progress()
 
     def _on_commit(self) -> None:
         if self._brake.holds:

@@ -109,7 +109,7 @@ class Shedding:
 
     async def bound(self, commit: Commit, written: Written) -> bool:
         """Choose what is too much or too old, and return whether there is any. May raise sqlite3.Error."""
-        if not written.blocks:
+        if not written.blocks or self._log.hidden:  # of these, nobody knows who waits for them
             return False
         self._choice = None
         gone = 0

@@ -39,6 +39,7 @@ class Times:
 
     def __init__(self, clock: Clock, epochs: Sequence[Epoch], stored: float) -> None:
         """`epochs` in ascending order, the last is this one; `stored` is its offset as the card knows it."""
+        self._epochs = {one.id: one for one in epochs}
         *self._before, self._present = boots(epochs)
         self.epoch = epochs[-1].id
         self.sync = Sync.SET if self._present.synced else Sync.UNKNOWN
@@ -47,8 +48,8 @@ class Times:
         """Whether uplinks have to wait for the clock."""
         self._clock = clock
         self._found: Evidence | None = None
-        self._newest = newest(self._before)
         self._offset = self._first = self._stored = stored
+        self._newest = newest(self._before)
         self._resumed = bool(self._before) and 0.0 <= clock.boot() + stored - self._newest <= RESUMED
         self._latest = float("-inf")  # of all offsets since the clock was set
         self._synced = self._present.synced  # as the card knows it
@@ -57,6 +58,14 @@ class Times:
         self._doubts: dict[int, Span] = {}
         self._correct(stored)
         self.refresh()
+
+    def learn(self, epochs: Sequence[Epoch]) -> None:
+        """Take note of earlier runs that nobody knew of."""
+        self._epochs = dict(sorted({**{one.id: one for one in epochs}, **self._epochs}.items()))
+        *self._before, self._present = boots(list(self._epochs.values()))
+        self._newest = newest(self._before)
+        self._offsets = {one: boot.offset for boot in self._before for one in boot.epochs}
+        self._correct(self._offset)
 
     def now(self) -> float:
         """Return seconds since boot."""

@@ -282,6 +282,31 @@ async def test_a_program_is_refused_what_memory_has_no_room_for(tmp_path: Path) 
             outbox.accept(message(1))
 
 
+async def test_a_stop_on_a_card_that_takes_nothing_says_what_is_lost(tmp_path: Path) -> None:
+    """How many readings of which stream, once; and the ledger says it after the next start."""
+    path = tmp_path / "o.db"
+    with Card() as card:
+        async with Outbox(path, ["near", "far"], commit_interval=3600.0) as outbox:
+            put(outbox, 10)
+            await outbox.flush()
+            card.restart(during({"write"}, FULL))
+            put(outbox, 5)
+            put(outbox, 3, "weather")
+            near = outbox.follow("near")
+            near.acknowledged(ids_of(await take_all(near, 18)))
+            far = outbox.follow("far")
+            far.acknowledged(ids_of(await take_all(far, 12)))
+            with capture_logs() as logs:
+                await outbox.flush()
+                await outbox._keeper.close()
+            assert outbox.unwritten == {"boiler": 3, "weather": 3}
+            lines = [entry for entry in logs if "are lost" in entry["event"]]
+            assert [(entry["log_level"], entry["readings"]) for entry in lines] == [("error", dict(outbox.unwritten))]
+    async with Outbox(path, ["near", "far"], streams=["weather"]) as outbox:
+        found = {(loss.uplink, loss.stream, loss.first_seq, loss.reason) for loss in await outbox.ledger()}
+    assert found >= {(name, "boiler", 11, "crash-window") for name in ("near", "far")}
+
+
 @pytest.mark.alone
 async def test_space_is_given_back_after_a_backlog(tmp_path: Path) -> None:
     """A drained outbox is a small file again, and the loop does not notice how it becomes one."""

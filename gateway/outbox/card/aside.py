@@ -8,20 +8,37 @@ from pathlib import Path
 from gateway.outbox.card.mark import sync_folder
 from gateway.outbox.card.opening import log_of
 
+SALVAGING, DOUBTFUL = "salvaging", "doubtful"
+"""What is to be salvaged: it was an outbox, or nobody knows yet whether it was."""
 KEPT = 2
 """Damaged files that are kept, at most; foreign ones are never deleted."""
 
 
 def put_aside(path: Path, kind: str) -> Path:
     """Move a database and its log to the next name of that kind, and return it. Raises OSError."""
-    numbers = [number for number, _ in _aside(path, kind)]
-    aside = path.with_name(f"{path.name}.{kind}-{max(numbers, default=0) + 1}")
-    if path.exists():
-        path.rename(aside)
-    if log_of(path).exists():
-        log_of(path).rename(log_of(aside))
+    aside = _next(path, kind)
+    _move(path, aside)
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    sync_folder(path.parent)
     return aside
+
+
+def unfinished(path: Path) -> list[Path]:
+    """Return what was put aside to be salvaged, and is not done with, oldest first."""
+    return [aside for kind in (SALVAGING, DOUBTFUL) for _, aside in sorted(_aside(path, kind))]
+
+
+def put_away(path: Path, *, is_ours: bool) -> Path | None:
+    """Give what was salvaged the name under which it is kept, and return that; None: there is nothing. Raises OSError.
+
+    What nobody knew to be an outbox was one if it `is_ours`.
+    """
+    kept = None
+    for source in unfinished(path):
+        is_foreign = not is_ours and f".{DOUBTFUL}-" in source.name
+        kept = _next(path, "foreign" if is_foreign else "damaged")
+        _move(source, kept)
+    return kept
 
 
 def prune(path: Path, max_size: int) -> None:
@@ -53,6 +70,9 @@ def take_place(path: Path, kind: str) -> Path:
 
 def finish(path: Path) -> None:
     """Bring to its end, or undo, what a power cut has interrupted. Raises OSError."""
+    log = log_of(path)
+    if not path.exists() and log.exists() and (last := unfinished(path)[-1:]) and not log_of(last[0]).exists():
+        log.rename(log_of(last[0]))  # the other half of what was being put aside
     draft = draft_of(path)
     for suffix in ("-journal", "-wal", "-shm"):
         draft.with_name(draft.name + suffix).unlink(missing_ok=True)
@@ -62,6 +82,18 @@ def finish(path: Path) -> None:
         draft.unlink()
         return
     take_place(path, "damaged")
+
+
+def _next(path: Path, kind: str) -> Path:
+    numbers = [number for number, _ in _aside(path, kind)]
+    return path.with_name(f"{path.name}.{kind}-{max(numbers, default=0) + 1}")
+
+
+def _move(path: Path, to: Path) -> None:
+    if path.exists():
+        path.rename(to)
+    if log_of(path).exists():
+        log_of(path).rename(log_of(to))
 
 
 def _aside(path: Path, kind: str) -> list[tuple[int, Path]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -71,8 +70,6 @@ def examine(path: Path) -> None:
         if tables - {migrations.migrations_table} and not tables >= TABLES - {"quarantine"}:
             raise Damaged("it is not an outbox")
         _look_through(db, sorted(tables & INDEXED))
-        if "block" in tables:
-            _check_blocks(db)
 
 
 def connect(path: Path, checkpoint: int) -> sqlite3.Connection:
@@ -134,23 +131,6 @@ def _look_through(db: sqlite3.Connection, indexed: Sequence[str]) -> None:
     finally:
         timer.cancel()
         timer.join()
-
-
-def _check_blocks(db: sqlite3.Connection) -> None:
-    """Check that blocks do not overlap, and that one with gaps is what was written, as far as there is time.
-
-    Blocks that were thinned have gaps, and they are many. What has not been looked into is, when it is read.
-    """
-    end, until = 0, time.monotonic() + CHECK
-    for first, last, count in db.execute("SELECT first_id, last_id, count FROM block ORDER BY first_id"):
-        span = last - first + 1
-        if first < end or not 0 < count <= span:
-            raise Damaged(f"the block of {first} is not what was written")
-        if count < span and time.monotonic() < until:
-            row = db.execute("SELECT first_id, last_id, count, crc, data FROM block WHERE first_id = ?", (first,))
-            if not is_whole(*row.fetchone()):
-                raise Damaged(f"the block of {first} is not what was written")
-        end = last + 1
 
 
 def is_whole(first: int, last: int, count: int, crc: int, data: bytes) -> bool:

@@ -103,25 +103,38 @@ class Pages:
 
     def rows(self) -> Iterator[Row]:
         """Yield what any leaf of any table holds, also what it held once; the newest of the log first."""
+        for piece in self.pieces():
+            yield from piece
+
+    def pieces(self) -> Iterator[Iterator[Row]]:
+        """Yield the same piece by piece, each of about as many bytes and to be used up before the next."""
         for size in self._sizes:
             self.page_size = size
-            yield from self._rows()
+            yield from self._pieces()
 
     # ----
 
-    def _rows(self) -> Iterator[Row]:
-        for frame in reversed(self._frames):
-            yield from self._leaf(_read(self._log, frame.at, self.page_size), frame.page)
-        size = os.fstat(self._database).st_size if self._database >= 0 else 0
+    def _pieces(self) -> Iterator[Iterator[Row]]:
         chunk = max(CHUNK, self.page_size)
+        frames, step = self._frames[::-1], chunk // self.page_size
+        for at in range(0, len(frames), step):
+            yield self._of_log(frames[at : at + step])
+        size = os.fstat(self._database).st_size if self._database >= 0 else 0
         for start in range(0, size, chunk):
-            data = _read(self._database, start, chunk)
-            if not data:
-                self.unreadable += 1
-            for at in range(start, min(start + chunk, size), self.page_size):
-                # If the card did not give all of it, perhaps it gives a part.
-                page = data[at - start : at - start + self.page_size] or _read(self._database, at, self.page_size)
-                yield from self._leaf(page, at // self.page_size + 1)
+            yield self._of_database(start, min(start + chunk, size))
+
+    def _of_log(self, frames: Sequence[Frame]) -> Iterator[Row]:
+        for frame in frames:
+            yield from self._leaf(_read(self._log, frame.at, self.page_size), frame.page)
+
+    def _of_database(self, start: int, end: int) -> Iterator[Row]:
+        data = _read(self._database, start, end - start)
+        if not data:
+            self.unreadable += 1
+        for at in range(start, end, self.page_size):
+            # If the card did not give all of it, perhaps it gives a part.
+            page = data[at - start : at - start + self.page_size] or _read(self._database, at, self.page_size)
+            yield from self._leaf(page, at // self.page_size + 1)
 
     def _leaf(self, page: bytes, number: int) -> Iterator[Row]:
         start = 100 if number == 1 else 0

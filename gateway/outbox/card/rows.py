@@ -24,6 +24,8 @@ RUN = "id, boot_id, clock_offset, started, interval, streams, ended, crc, synced
 OLDER = 7
 """Columns of a run that its checksum was over before it knew whether the clock was set."""
 LOSS = "uplink, stream, epoch, first_seq, last_seq, first_time, last_time, count, reason"
+GAP = 20
+"""Epochs that are named one by one, at most, when nobody knows what became of them."""
 NEWEST = 8
 """Rows of a kind that a loss may be the continuation of."""
 

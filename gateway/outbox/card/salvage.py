@@ -1,244 +1,259 @@
-"""The salvage: what can be read of a damaged outbox becomes a new one, block by block; the old file is kept aside."""
+"""The salvage: what can be read of a damaged outbox goes into a new one, block by block, while that is in use already.
+
+The damaged file was put aside. As long as a salvage is not over, the claims in the new database do not begin at id 0;
+after a restart it begins again, and what was found before is there once.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import NoneType
-from typing import Any, TypeGuard
-
-from sqlite_utils import Database
+from typing import Any
 
 from gateway.outbox.card import aside
-from gateway.outbox.card.block import DamagedBlock, decode, encode
+from gateway.outbox.card.block import decode, encode
+from gateway.outbox.card.finds import BLOCK, Finds
 from gateway.outbox.card.mark import Mark
-from gateway.outbox.card.opening import is_whole, log_of
-from gateway.outbox.card.pages import Pages
-from gateway.outbox.card.rows import (
-    LAST_EPOCH,
-    LOSS,
-    DamagedRow,
-    Run,
-    block_sum,
-    enter,
-    is_block,
-    read_claim,
-    write_claims,
-)
-from gateway.outbox.card.schema import migrations
-from gateway.outbox.card.starting import GAP
-from gateway.outbox.card.wear import PAGE_SIZE
+from gateway.outbox.card.opening import log_of
+from gateway.outbox.card.pages import Pages, Row
+from gateway.outbox.card.rows import GAP, LOSS, Run, block_sum, claims, enter, write_claims
 from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.ranges import END, Ranges
 from gateway.reading import EPOCH_SHIFT
 
 STEP = 1 << 23
-"""Bytes that are written in one transaction, about: where the card has no more room, what was written before stays."""
-_BLOCK = (
-    "INSERT OR IGNORE INTO block (first_id, last_id, count, crc, data, priority, level) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
+"""Bytes that are written in one transaction, at most, about."""
+ROWS = 100
+"""Blocks that are sorted out between two looks at the clock."""
+RESERVE = 1 << 23
+"""Bytes that stay free on the card, for what comes in; on a small one less, a sixteenth of it."""
+EARLIER = 1 << 40
+"""By how much less the number of a row is that an earlier ledger had: it comes before those of the new one."""
+
+
+def awaited(db: sqlite3.Connection) -> int:
+    """Return below which id a salvage still has to find out what has become of readings; 0: none. Raises DamagedRow."""
+    held = claims(db).values()
+    if not held and db.execute("SELECT 1 FROM epoch LIMIT 1").fetchone() is None:
+        return END
+    return max((claim.acked[0][0] for claim in held if claim.acked), default=0)
+
+
+def awaiting(epoch: int) -> Claim:
+    """Return what is known of an uplink in a run, of `epoch`, that begins before the salvage is over."""
+    never = epoch << EPOCH_SHIFT  # no reading has this id: all below is open
+    return Claim([(never, never + 1)], [], {})
 
 
 @dataclass(slots=True)
-class Salvage:
+class Salvaged:
     """What has become of a damaged file."""
 
-    kept: Path
-    readings: int = 0  # in blocks that were whole
-    losses: list[Loss] = field(default_factory=list)  # as entered into the ledger; a count of 0 is not known
     found: bool = False  # anything that an outbox has
     no_room: bool = False  # for all that was readable
+    readings: int = 0  # in blocks that were whole
+    claims: dict[str, Claim] = field(default_factory=dict)  # of all ids that it may have held
+    losses: list[Loss] = field(default_factory=list)  # for the ledger; a count of 0 is not known
+    runs: list[Run] = field(default_factory=list)
+    ledger: list[tuple[int, Loss]] = field(default_factory=list)  # what it said, by the number of the row
+    aside: list[tuple[Any, ...]] = field(default_factory=list)  # rows of its quarantine
 
-    def say(self, why: str) -> str:
-        """Return what the user should know."""
-        if self.kept.name.rpartition(".")[2].startswith("foreign"):
-            return f"there was a file that is no outbox ({why}): it was moved to {self.kept}, and a new one was begun"
+    def write_all(self, db: sqlite3.Connection) -> None:
+        """Write all that, before a run begins, in one transaction. Raises sqlite3.Error, and DamagedRow."""
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            self.write(db)
+            held = claims(db)  # of runs since
+            for name, claim in self.claims.items():
+                before = held.get(name, claim)
+                write_claims(db, [(name, replace(before, acked=list(Ranges([*before.acked, *claim.acked]))))])
+            for loss in self.losses:
+                enter(db, loss)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Write what it knew beside blocks and claims, in the transaction that is under way. Raises sqlite3.Error."""
+        for run in self.runs:
+            run.write(db)
+        rows = [(number - EARLIER, *(getattr(loss, name) for name in LOSS.split(", "))) for number, loss in self.ledger]
+        db.executemany(f"INSERT OR REPLACE INTO ledger (id, {LOSS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 (a constant)
+        columns = "uplink, id, reason, time, data"
+        db.executemany(f"INSERT OR IGNORE INTO quarantine ({columns}) VALUES (?, ?, ?, ?, ?)", self.aside)  # noqa: S608 (a constant)
+
+    def say(self, why: str, kept: Path) -> str:
+        """Return what the user should know: `why` it was put aside, if that is known, and where it is `kept`."""
+        because = f" ({why})" if why else ""
+        if kept.name.rpartition(".")[2].startswith("foreign"):
+            return f"there was a file that is no outbox{because}: it was moved to {kept}, and a new one was begun"
         counts = Counter({loss.uplink: 0 for loss in self.losses})
         for loss in self.losses:
             counts[loss.uplink] += loss.count
         missing = max(counts.values(), default=0)
         room = "; there was no room for more" if self.no_room else ""
         return (
-            f"the outbox was damaged ({why}): {self.readings} readings were salvaged{room}, and "
-            f"{missing} are known to be missing; the ledger has more. What is left of the file is kept in {self.kept}"
+            f"the outbox was damaged{because}: {self.readings} readings were salvaged{room}, and "
+            f"{missing} are known to be missing; the ledger has more. What is left of the file is kept in {kept}"
         )
 
 
-def salvage(
-    path: Path,
-    uplinks: Collection[str],
-    mark: Mark | None,
-    *,
-    max_size: int,
-    below: int = END,
-    account: bool = True,
-) -> Salvage:
-    """Put a sound database in the place of a damaged or foreign one. Raises sqlite3.Error and OSError.
+class Salvage:
+    """One after the other: reads what was put aside, sorts out what it has found, and settles whose it is."""
 
-    An uplink of `uplinks` whose acknowledgements cannot be read is sent everything again. With a `mark` beside it, the
-    file was an outbox, whatever it looks like now. Blocks that begin at id `below`, or behind, are left
-    out. Without `account`, the caller enters what is missing into the ledger.
-    """
-    draft = aside.draft_of(path)
-    with closing(sqlite3.connect(draft, isolation_level=None)) as db:
-        db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        db.execute("PRAGMA synchronous = OFF")  # it counts for nothing before it is complete
-        migrations.apply(Database(db))
-        reader = _Reader(db, below)
-        with Pages(path, log_of(path)) as pages:
-            reader.read(pages)
-        result = Salvage(path, found=reader.found, no_room=reader.no_room)
-        if result.found or mark is not None:
-            result.losses = reader.settle(uplinks, mark or Mark(0, 0, 0), account=account)
-        result.readings = db.execute("SELECT coalesce(sum(count), 0) FROM block").fetchone()[0]
-    _sync(draft)
-    result.kept = aside.take_place(path, "damaged" if result.found or mark is not None else "foreign")
-    with suppress(OSError):
-        aside.prune(path, max_size)
-    return result
+    def __init__(self, path: Path, uplinks: Collection[str], *, end: int = END, below: int = END) -> None:
+        """`end`: no id of a damaged file is higher. Blocks that begin at id `below`, or behind, are left out.
 
+        An uplink of `uplinks` whose acknowledgements cannot be read is sent everything again.
+        """
+        self.path = path
+        self.end = end
+        self._uplinks = uplinks
+        self._below = min(end, below)
+        self._begin(no_room=False)
 
-class _Reader:
-    """Takes rows as they are found, in any order and more than once, and makes one database of them."""
+    @property
+    def newest(self) -> int:
+        """The newest epoch that was seen so far."""
+        ends = [end for claim in self._finds.claims.values() for _, end in claim.acked if end < END]
+        return max([max([self._finds.end, *ends]) >> EPOCH_SHIFT, *self._finds.runs])
 
-    def __init__(self, db: sqlite3.Connection, below: int) -> None:
-        self.found = False
-        self.no_room = False
-        self._db = db
-        self._below = below
-        self._runs: dict[int, Run] = {}
-        self._claims: dict[str, Claim] = {}
-        self._losses: dict[int, Loss] = {}
-        self._aside: dict[tuple[str, int], tuple[Any, ...]] = {}
+    def limit(self, end: int) -> None:
+        """Have no id higher than what is below `end`: a run has begun there."""
+        self.end = self._below = self._finds.below = end
 
-    def read(self, pages: Pages) -> None:
-        """Take all that is readable, as long as there is room for it."""
-        db, written = self._db, 0
-        db.execute("BEGIN")
+    def go(self, db: sqlite3.Connection, until: float) -> None:
+        """Go on until that time on the monotonic clock, and some way in any case, in one transaction.
+
+        Raises sqlite3.Error; the next time, it begins again.
+        """
+        db.execute("BEGIN IMMEDIATE")
         try:
-            for row_id, columns in pages.rows():
-                with suppress(DamagedRow, DamagedBlock, TypeError):
-                    written += self._take(row_id, columns)
-                if written > STEP:
-                    db.execute("COMMIT")
-                    db.execute("BEGIN")
-                    written = 0
+            self._finds.keeps_blocks = self._finds.keeps_blocks and _has_room(self.path)
+            self._go(db, until)
             db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
-                raise
-            self.no_room = True
+        except BaseException as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
+            is_full = isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+            goes_on = is_full and self._pieces is not None and self._finds.keeps_blocks
+            self.close()
+            self._begin(no_room=is_full)
+            if not goes_on:
+                raise
 
-    def _take(self, row_id: int, columns: tuple[Any, ...]) -> int:
-        """Take a row of any table, if it is one of ours; return the bytes that were written for it."""
-        shape = tuple(map(type, columns))
-        if shape[:5] == (NoneType, int, int, int, bytes) and shape[5:] in ((), (int, int)):
-            return self._take_block(row_id, *columns[1:])
-        if len(shape) == 5 and shape[:3] == (str, int, str) and shape[4] is bytes and _is_number(columns[3]):
-            decode(columns[4])
-            self._aside.setdefault((columns[0], columns[1]), columns)
-        elif shape[:1] == (str,) and len(shape) in (2, 4, 5, 6) and set(shape[:4]) == {str}:
-            self._take_claim(*read_claim(columns))
-        elif len(shape) in (4, 8, 11) and shape[:2] == (NoneType, str) and _is_number(columns[2]):
-            run = Run.read((row_id, *columns[1:]))
-            self._runs.setdefault(run.id, run)
-        elif len(shape) == 10 and shape[:3] == (NoneType, str, str) and shape[3:6] == (int,) * 3:
-            self._take_loss(row_id, Loss(*columns[1:]))
-        else:
-            return 0
-        self.found = True
-        return 0
+    def close(self) -> None:
+        """Read no further."""
+        if self._pieces is not None:
+            self._pieces.close()
 
-    def _take_block(
-        self, first: int, last: int, count: int, crc: int, data: bytes, priority: int = 0, level: int = 1
-    ) -> int:
-        is_sound = is_block if crc == block_sum(first, last, count, data) else is_whole
-        if not 1 << EPOCH_SHIFT < first <= last < END or not is_sound(first, last, count, crc, data):
-            return 0
-        self.found = True
-        if first >= self._below:
-            return 0
-        self._db.execute(_BLOCK, (first, last, count, block_sum(first, last, count, data), data, priority, level))
-        return len(data)
+    def settle(self, db: sqlite3.Connection, mark: Mark | None) -> Salvaged:
+        """Return what is known when it is over; write nothing. Raises sqlite3.Error.
 
-    def _take_claim(self, name: str, claim: Claim) -> None:
-        """What was acknowledged only grows: all that any version says is true, and the fullest is the newest."""
-        other = self._claims.get(name, claim)
-        newest = max(other, claim, key=_size)
-        self._claims[name] = replace(newest, acked=list(Ranges([*other.acked, *claim.acked])))
-
-    def _take_loss(self, row_id: int, loss: Loss) -> None:
-        numbers = (loss.first_time, loss.last_time, loss.count)
-        if not 0 <= loss.epoch <= LAST_EPOCH or not isinstance(loss.reason, str) or not all(map(_is_number, numbers)):
-            return
-        other = self._losses.get(row_id, loss)
-        self._losses[row_id] = max(loss, other, key=lambda one: (one.count, one.last_seq))
-
-    # ---- when all was read
-
-    def settle(self, uplinks: Collection[str], mark: Mark, *, account: bool) -> list[Loss]:
-        """Make one outbox of it; return what was entered into its ledger."""
-        db = self._db
-        db.execute("BEGIN")
-        blocks = list(self._disjoint())
-        stored = Ranges(blocks)
-        losses: list[Loss] = []
-        ends = [end for _, end in blocks] + [end for claim in self._claims.values() for _, end in claim.acked]
-        end = max([mark.end, *ends])
-        newest = max([mark.epoch, end >> EPOCH_SHIFT, *self._runs])
-        unknown = dict.fromkeys(range(max(min(self._runs, default=1), newest - GAP + 1), newest + 1), 0)
-        rows = [(one, *_fields(loss)) for one, loss in sorted(self._losses.items())]
-        db.executemany(f"INSERT INTO ledger (id, {LOSS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 (a constant)
-        for name in dict.fromkeys([*self._claims, *uplinks]):
-            claim = self._claims.get(name)
-            counts = unknown if claim is None else _missing(claim, stored, end)
+        With a `mark` beside it, the file was an outbox, whatever it looks like now.
+        """
+        finds, stored = self._finds, self._stored
+        result = Salvaged(finds.any, not finds.keeps_blocks, self._readings)
+        result.runs = [run for one, run in sorted(finds.runs.items()) if one << EPOCH_SHIFT < self.end]
+        result.ledger = sorted(finds.losses.items())
+        result.aside = list(finds.aside.values())
+        ends = [end for claim in finds.claims.values() for _, end in claim.acked]
+        if mark is not None and mark.end < self.end:  # else it is newer than what was salvaged
+            ends.append(mark.end)
+        known = min(max([stored.last[1] if stored else 0, *ends]), self.end)
+        newest = max(self.newest, min(mark.epoch, (self.end >> EPOCH_SHIFT) - 1) if mark is not None else 0)
+        unknown = dict.fromkeys(range(max(min(finds.runs, default=1), newest - GAP + 1), newest + 1), 0)
+        for name in dict.fromkeys([*finds.claims, *self._uplinks]):
+            claim = finds.claims.get(name)
+            counts = unknown if claim is None else _missing(claim, stored, known)
             # Nobody can name them: how many of each epoch, and 0 where it is not known, as of what left no trace.
-            numbers = dict.fromkeys([*counts.items(), (newest, 0)]) if account else {}
-            losses += [Loss(name, "?", epoch, 0, 0, 0.0, 0.0, count, "disk-error") for epoch, count in numbers]
-            known = claim or Claim([], [], {})
-            acked = list(Ranges([*known.acked, *stored.gaps(0, end)]))
-            write_claims(db, [(name, replace(known, acked=acked))])
-        for loss in losses:
-            enter(db, loss)
-        for _, run in sorted(self._runs.items()):
-            run.write(db)
-        if not set(uplinks) - set(self._claims):
-            acked_by = [Ranges(claim.acked) for claim in self._claims.values()]
-            for first, stop in blocks:
-                if all(each.overlap(first, stop) == stop - first for each in acked_by):
-                    db.execute("DELETE FROM block WHERE first_id = ?", (first,))
-        columns = "uplink, id, reason, time, data"
-        db.executemany(f"INSERT INTO quarantine ({columns}) VALUES (?, ?, ?, ?, ?)", self._aside.values())  # noqa: S608 (a constant)
-        db.execute("COMMIT")
-        return losses
+            numbers = dict.fromkeys([*counts.items(), (newest, 0)]) if finds.any or mark is not None else {}
+            losses = [Loss(name, "?", epoch, 0, 0, 0.0, 0.0, count, "disk-error") for epoch, count in numbers]
+            result.losses += [loss for loss in losses if loss.count or not _is_said(db, loss)]
+            claim = claim or Claim([], [], {})
+            acked = Ranges([*claim.acked, *stored.gaps(0, min(self.end, max(known, 1)))])
+            acked.add(known, self.end if self.end < END else known)
+            result.claims[name] = replace(claim, acked=list(acked))
+        return result
 
-    def _disjoint(self) -> Iterator[tuple[int, int]]:
-        """Yield [first, end) of each block; what an earlier one holds as well is taken out of a later one."""
-        db, end = self._db, 0
-        rows = db.execute("SELECT first_id, last_id FROM block ORDER BY first_id, last_id DESC").fetchall()
-        for first, last in rows:
-            start = first
-            if first < end:
-                data, *kind = db.execute(
-                    "SELECT data, priority, level FROM block WHERE first_id = ?", (first,)
-                ).fetchone()
+    # ----
+
+    def _begin(self, *, no_room: bool) -> None:
+        self.is_over = False
+        self._finds = Finds(self._below)
+        self._finds.keeps_blocks = not no_room
+        self._pieces: Generator[Iterator[Row]] | None = self._read()
+        self._stored = Ranges()
+        self._readings = 0
+        self._after, self._sorted = -1, 0  # the block that was sorted out last, and one past the ids of all that were
+        self._cut: set[int] = set()  # blocks that were made then
+
+    def _read(self) -> Generator[Iterator[Row]]:
+        for source in aside.unfinished(self.path):
+            with Pages(source, log_of(source)) as pages:
+                yield from pages.pieces()
+
+    def _go(self, db: sqlite3.Connection, until: float) -> None:
+        written = 0
+        while not self.is_over and written <= STEP:
+            if self._pieces is None:
+                self._sort(db)
+            elif (piece := next(self._pieces, None)) is None:
+                self._pieces = None
+            else:
+                written += self._finds.take(db, piece)
+            if time.monotonic() >= until:
+                break
+
+    def _sort(self, db: sqlite3.Connection) -> None:
+        """Look at the next blocks: no two may hold the same reading, and what all have is needed no more."""
+        rows = db.execute(
+            "SELECT first_id, last_id, count FROM block WHERE first_id > ? AND first_id < ? ORDER BY first_id LIMIT ?",
+            (self._after, self.end, ROWS),
+        ).fetchall()
+        known = self._finds.claims
+        claims = [] if set(self._uplinks) - set(known) else [Ranges(claim.acked) for claim in known.values()]
+        for first, last, count in rows:
+            self._after = first
+            if first in self._cut:
+                continue
+            if first < self._sorted:
+                self._shorten(db, first, last)
+                continue
+            self._sorted = last + 1
+            self._stored.add(first, self._sorted)
+            if claims and all(acked.overlap(first, last + 1) == last + 1 - first for acked in claims):
                 db.execute("DELETE FROM block WHERE first_id = ?", (first,))
-                rest = [reading for reading in decode(data) if reading.id >= end]
-                if not rest:
-                    continue
-                start, data = rest[0].id, encode(rest)
-                db.execute(_BLOCK, (start, last, len(rest), block_sum(start, last, len(rest), data), data, *kind))
-            end = last + 1
-            yield start, end
+            else:
+                self._readings += count
+        self.is_over = len(rows) < ROWS
+
+    def _shorten(self, db: sqlite3.Connection, first: int, last: int) -> None:
+        """Take out of a block what an earlier one holds as well."""
+        data, *kind = db.execute("SELECT data, priority, level FROM block WHERE first_id = ?", (first,)).fetchone()
+        db.execute("DELETE FROM block WHERE first_id = ?", (first,))
+        rest = [reading for reading in decode(data) if reading.id >= self._sorted]
+        if not rest:
+            return
+        start = rest[0].id
+        other = db.execute("SELECT last_id FROM block WHERE first_id = ?", (start,)).fetchone()
+        if other is not None and other[0] >= last:
+            return  # that one has it
+        db.execute("DELETE FROM block WHERE first_id = ?", (start,))
+        data = encode(rest)
+        db.execute(BLOCK, (start, last, len(rest), block_sum(start, last, len(rest), data), data, *kind))
+        self._cut.add(start)
+        self._sorted = last + 1
+        self._stored.add(start, self._sorted)
+        self._readings += len(rest)
 
 
 def _missing(claim: Claim, stored: Ranges, end: int) -> dict[int, int]:
@@ -255,21 +270,15 @@ def _missing(claim: Claim, stored: Ranges, end: int) -> dict[int, int]:
     return counts
 
 
-def _size(claim: Claim) -> int:
-    return sum(end - start for start, end in claim.acked)
+def _is_said(db: sqlite3.Connection, loss: Loss) -> bool:
+    """Say whether it is in the ledger already that it is not known how many are missing."""
+    row = db.execute(
+        "SELECT 1 FROM ledger WHERE uplink = ? AND stream = ? AND epoch = ? AND reason = ? AND count = 0", loss.kind
+    )
+    return row.fetchone() is not None
 
 
-def _fields(loss: Loss) -> Sequence[Any]:
-    return [getattr(loss, name) for name in LOSS.split(", ")]
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _has_room(path: Path) -> bool:
+    """Say whether there is more room on the card than what has to stay free."""
+    card = os.statvfs(path.parent)
+    return card.f_bavail * card.f_frsize > min(RESERVE, card.f_blocks * card.f_frsize // 16)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
 from gateway.outbox.boots import Epoch, begun_after, boots
 from gateway.outbox.card.mark import Mark
-from gateway.outbox.card.rows import Run, as_told, claims, enter, known_end, runs
+from gateway.outbox.card.rows import GAP, Run, as_told, claims, enter, known_end, runs, write_claims
+from gateway.outbox.card.salvage import awaiting
 from gateway.outbox.commit import State
+from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
 from gateway.reading import EPOCH_SHIFT
 
 WINDOWS = 1000
 """Entries about unclean ends that the ledger keeps: they tell of readings, and count none."""
-GAP = 20
-"""Epochs that are named one by one, at most, when nobody knows what became of them."""
 
 
 @dataclass(slots=True)
@@ -29,6 +29,7 @@ class Begun:
     before: list[Run]  # those that the database knows
     end: int  # one past the highest id that it knows
     state: State
+    awaiting: dict[str, Claim] = field(default_factory=dict)  # what is to be known of uplinks until a salvage is over
 
     @property
     def epochs(self) -> list[Epoch]:
@@ -55,8 +56,11 @@ def survey(
     uplinks: Sequence[str],
     streams: Iterable[str],
     mark: Mark | None,
+    beyond: int = 0,
 ) -> Begun:
     """Return the run that comes next, `boot` seconds after the machine started, and what is missing; write nothing.
+
+    Its epoch is higher than `beyond`.
 
     `streams` are those that may come: what is lost of one before the card has heard of it is to be in the ledger as
     well. `mark` is what was known beside the database; None: nothing, or what it says has been accounted for. Raises
@@ -64,7 +68,7 @@ def survey(
     """
     known, held, end = runs(db), claims(db), known_end(db)
     last = known[-1] if known else None
-    epoch = max(last.id if last else 0, end >> EPOCH_SHIFT, mark.epoch if mark else 0) + 1
+    epoch = max(last.id if last else 0, end >> EPOCH_SHIFT, mark.epoch if mark else 0, beyond) + 1
     names = list(dict.fromkeys([*held, *uplinks]))
     now = boot + offset
     if last is not None and last.ended is None:
@@ -103,11 +107,25 @@ def survey(
     return begun
 
 
+def await_salvage(begun: Begun, uplinks: Sequence[str], mark: Mark | None, now: float) -> int:
+    """Have a run begin before it is known what a damaged file held; return below which id that all is."""
+    state = begun.state
+    end = max((claim.acked[0][0] for claim in state.claims.values() if claim.acked), default=0)
+    if not end:
+        end = begun.run.id << EPOCH_SHIFT
+        state.claims = begun.awaiting = {name: awaiting(begun.run.id) for name in uplinks}
+        epoch = mark.epoch if mark is not None else 0
+        state.losses += [Loss(name, "?", epoch, 0, 0, now, now, 0, "disk-error") for name in uplinks if epoch]
+    state.stored_end = max(state.stored_end, end)
+    return end
+
+
 def begin(db: sqlite3.Connection, begun: Begun) -> None:
     """Begin the run, and enter what is missing into the ledger, in one transaction. Raises sqlite3.Error."""
     db.execute("BEGIN IMMEDIATE")
     try:
         begun.run.write(db)
+        write_claims(db, begun.awaiting.items())
         oldest = db.execute("SELECT min(first_id) FROM block").fetchone()[0]
         first = begun.run.id if oldest is None else oldest >> EPOCH_SHIFT
         db.execute("DELETE FROM epoch WHERE id < ?", (first,))

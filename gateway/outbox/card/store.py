@@ -3,49 +3,44 @@
 from __future__ import annotations
 
 import os
-import random
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
 
 from gateway.outbox.boots import Epoch
-from gateway.outbox.card import contents
-from gateway.outbox.card.aside import finish
+from gateway.outbox.card import aside, contents
 from gateway.outbox.card.block import cut, encode
+from gateway.outbox.card.earlier import AT_START, Earlier
+from gateway.outbox.card.entering import Entrance, mark_of
 from gateway.outbox.card.lock import lock
 from gateway.outbox.card.mark import Mark
-from gateway.outbox.card.mark import read as read_mark
 from gateway.outbox.card.mark import write as write_mark
-from gateway.outbox.card.opening import Damaged, connect, examine, is_damage, is_unreadable
+from gateway.outbox.card.opening import Damaged, connect
 from gateway.outbox.card.place import carry_over, check, identify
 from gateway.outbox.card.room import Written, measure
 from gateway.outbox.card.rows import LAG, Run, block_sum, enter, is_told, known_end, write_claims
-from gateway.outbox.card.salvage import salvage
-from gateway.outbox.card.standby import APART, is_fault, look
-from gateway.outbox.card.starting import Begun, begin, survey
+from gateway.outbox.card.salvage import Salvage, Salvaged
+from gateway.outbox.card.starting import Begun, begin
 from gateway.outbox.card.thin import Choice, Terraces, Thinned, choose, rewrite
+from gateway.outbox.card.walk import Walked
 from gateway.outbox.card.wear import CHECKPOINT, PAGE_SIZE, Meter, log_length
 from gateway.outbox.commit import Commit, State
 from gateway.outbox.errors import OutboxError
-from gateway.outbox.follower import Claim, choice
+from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges
 from gateway.outbox.shelf import Bad, Page
 from gateway.outbox.times import Correction
 
-Circumstances: TypeAlias = tuple[str, float, float, float, Sequence[str], Sequence[str]]
-"""Boot id, offset, commit_interval, seconds since boot, uplinks and streams: what `survey` wants to know."""
-ATTEMPTS = 4
-"""How often the file is opened, at most: a card that does not give it back is asked again before it is put aside."""
-PAUSE = 0.3
-"""Seconds between these."""
+STEP = 1.0
+"""Seconds of a transaction, at most, about, where a broken file is salvaged while all waits for it."""
 MARKING = 3600.0
 """Seconds after which the mark beside the database is brought up to date."""
 
@@ -62,19 +57,20 @@ class Store:
         uplinks: Sequence[str] = (),
         streams: Sequence[str] = (),
         devices: Mapping[str, Collection[str]] | None = None,
+        seconds: float = AT_START,
     ) -> None:
         """`uplinks` are the names in the config: those for whom a loss of all knowledge of them would be a loss.
 
         `streams` are those that are known to come. `devices`: of which devices one of the uplinks wants the readings,
-        where not of all.
+        where not of all. `seconds` that opening may take to look through what is there.
         """
         self.path = path
-        self._mark_path = path.with_name(path.name + ".mark")
         self._max_size = max_size
         self._keep_free = keep_free
         self._uplinks = uplinks
         self._streams = streams
         self._devices = devices
+        self._seconds = seconds
         self.meter = Meter()
         # The log is at most about as long as this, in pages, or a sixteenth of a small max_size.
         self._checkpoint = max(32, min(CHECKPOINT, max_size // 16 // PAGE_SIZE))
@@ -84,6 +80,7 @@ class Store:
         self._lock = -1
         self._run: Run
         self._is_torn = False  # a transaction that failed may have left something in the log
+        self._earlier: Earlier
         self._standby: Begun | None = None  # what the card does not know yet
         self._marked = 0.0  # when, on the monotonic clock
 
@@ -94,27 +91,40 @@ class Store:
 
         A damaged or foreign file is put aside, and what is readable of it goes on. Raises OutboxError.
         """
-        now = boot_id, offset, interval, boot, self._uplinks, self._streams
+        entrance = Entrance(
+            self.path,
+            (boot_id, offset, interval, boot, self._uplinks, self._streams),
+            checkpoint=self._checkpoint,
+            max_size=self._max_size,
+            devices=self._devices,
+            seconds=self._seconds,
+        )
         try:
             with self.meter.charged("set-up"):
                 self._take_lock()
-                begun = self._begin(now)
+                entered = entrance.enter()
         except (sqlite3.Error, Damaged, ValueError, OSError) as error:
             self.close()
             if isinstance(error, OutboxError):
                 raise
-            begun = self._stand_by(now, error)
+            with suppress(OSError):
+                self._take_lock()
+            try:
+                entered = entrance.stand_by(error)
+            except BaseException:
+                self.close()
+                raise
         except BaseException:
             self.close()
             raise
-        self._run = begun.run
+        begun = entered.begun
+        self._db, self._earlier, self._run = entered.db, entered.earlier, begun.run
+        if entered.in_standby:
+            self._standby = begun
+        else:
+            self._mark_now(Mark(begun.run.id, begun.run.id, begun.end))
         self._place = identify(self.path)
-        self._blocks = begun.state.blocks = self._db.execute("SELECT count(*) FROM block").fetchone()[0]
-        for name, claim in begun.state.claims.items():
-            now_wanted = choice(claim, name, self._devices) if name in self._uplinks else claim
-            begun.state.claims[name] = now_wanted
-            begun.state.waiting[name] = contents.waiting(self._db, Ranges(claim.acked), now_wanted.devices)
-        begun.state.high = contents.high(self._db)
+        self._blocks = begun.state.blocks
         self._written = self._measure()
         return begun.state, begun.epochs
 
@@ -128,62 +138,28 @@ class Store:
         if self._lock < 0:
             self._lock = lock(path)
 
-    def _begin(self, now: Circumstances) -> Begun:
-        """Open what is there, or what can be made of it, and begin an epoch in it."""
-        finish(self.path)
-        mark = read_mark(self._mark_path)
-        accounted = mark
-        remarks: list[str] = []
-        losses: list[Loss] = []
-        for attempt in range(ATTEMPTS):
-            try:
-                examine(self.path)
-                self._db = connect(self.path, self._checkpoint)
-                begun = survey(self._db, *now, accounted)
-                begun.state.remarks[:0] = remarks
-                begin(self._db, begun)
-                break
-            except (sqlite3.Error, Damaged, ValueError) as error:
-                if hasattr(self, "_db"):
-                    self._db.close()
-                unreadable = is_unreadable(error)
-                if attempt == ATTEMPTS - 1 or not (unreadable or is_damage(error)):
-                    raise
-                if unreadable and attempt < ATTEMPTS - 2:
-                    time.sleep(PAUSE)
-                    continue
-                result = salvage(self.path, self._uplinks, mark, max_size=self._max_size)
-                accounted = mark and replace(mark, known=0, end=0)
-                remarks.append(result.say(str(error)))
-                losses = result.losses  # of the last one: it has taken up those before
-        begun.state.losses[:0] = losses
-        self._mark_now(Mark(begun.run.id, begun.run.id, begun.end))
-        return begun
+    @property
+    def in_standby(self) -> bool:
+        """Whether the card does not know of this run yet."""
+        return self._standby is not None
 
-    def _stand_by(self, now: Circumstances, error: Exception) -> Begun:
-        """Begin without a card that could take note of it. Raises OutboxError where that is not what is wrong."""
-        try:
-            if not is_fault(error, self.path):
-                raise error
-            with suppress(OSError):
-                self._take_lock()
-            self._db = look(self.path)
-            begun = survey(self._db, *now, read_mark(self._mark_path))
-        except (sqlite3.Error, Damaged, ValueError, OSError):
-            self.close()
-            if isinstance(error, OutboxError):
-                raise
-            raise OutboxError(f"cannot open the outbox {self.path}: {error}") from error
-        try:
-            write_mark(self._mark_path, Mark(begun.run.id, begun.known, begun.end))
-        except OSError:
-            begun.move(random.randrange(APART))  # noqa: S311 - it is no secret
-        begun.state.remarks.append(
-            f"the card cannot be written ({error}): the gateway starts all the same, and keeps readings in memory "
-            "until it can"
-        )
-        self._standby = begun
-        return begun
+    def go_on(self, seconds: float) -> Walked | Salvaged | None:
+        """Find out more of what earlier runs have left, for about so many seconds; None: all is known.
+
+        Raises sqlite3.Error, and Damaged.
+        """
+        with self.meter.charged("set-up"):
+            found = self._earlier.go_on(self._db, seconds, can_write=self._standby is None)
+        if isinstance(found, Walked):
+            self._blocks += found.blocks
+        self.checkpoint()
+        return found
+
+    def put_away(self, *, is_ours: bool) -> Path | None:
+        """Give what was salvaged the name under which it is kept, and return that. Raises OSError."""
+        kept = aside.put_away(self.path, is_ours=is_ours)
+        aside.prune(self.path, self._max_size)
+        return kept
 
     def _revive(self, begun: Begun) -> None:
         """Begin on the card what was begun without it."""
@@ -203,6 +179,7 @@ class Store:
     def close(self, *, clean: bool = False) -> None:
         """Checkpoint and close the file, and let another process have it. `clean`: nothing was left in memory."""
         if hasattr(self, "_db"):
+            self._earlier.close()
             if clean and self._standby is None:
                 with suppress(sqlite3.Error):  # the next start takes it for an unclean end, and says so
                     self._end()
@@ -223,7 +200,7 @@ class Store:
         self._marked = time.monotonic()
         # A card that cannot take this is met by the next transaction.
         with suppress(OSError), self.meter.charged("mark"):
-            write_mark(self._mark_path, mark)
+            write_mark(mark_of(self.path), mark)
 
     def commit(self, commit: Commit, clock: Correction | None) -> Written:
         """Write a block, the acknowledgements and the ledger, and delete what all have, in one transaction.
@@ -272,8 +249,10 @@ class Store:
                 [(*block, block_sum(*block[:4])) for block in blocks],
             )
             gone = "DELETE FROM block WHERE first_id >= ? AND first_id < ? AND last_id < ?"
-            spans = [(0, commit.floor), *commit.spent]
+            spans = [*self._earlier.hidden.gaps(0, commit.floor), *commit.spent]
             deleted = sum(db.execute(gone, (start, end, end)).rowcount for start, end in spans)
+            if commit.salvaged is not None:
+                commit.salvaged.write(db)
             write_claims(db, commit.claims.items())
             db.executemany("DELETE FROM uplink WHERE name = ?", [(name,) for name in commit.forgotten])
             for loss in commit.losses:
@@ -328,21 +307,36 @@ class Store:
             carry_over(self._db, self.path)
         else:
             self._db.close()
-            mark = Mark(self._run.id, self._run.id, 0)
-            salvage(self.path, self._uplinks, mark, max_size=self._max_size, below=below, account=False)
+            aside.put_aside(self.path, aside.SALVAGING)
         db = self._db = connect(self.path, self._checkpoint)
+        found = self._salvage_all(below) if aside.unfinished(self.path) else None
         db.execute("BEGIN IMMEDIATE")
+        if found is not None:
+            found.write(db)
         self._run.write(db)
         db.execute("DELETE FROM uplink")  # of one that was forgotten, a trace may have been found
         write_claims(db, claims.items())
         db.execute("DELETE FROM block WHERE first_id >= ?", (below,))
         db.execute("COMMIT")
+        if found is not None and self._earlier.salvage is None:
+            with suppress(OSError):  # the next start does it
+                self.put_away(is_ours=True)
+        self._earlier.restart()
         self._place = identify(self.path)
-        spans = [(first, last + 1) for first, last in db.execute("SELECT first_id, last_id FROM block")]
+        hidden = self._earlier.hidden
+        rows = db.execute("SELECT first_id, last_id FROM block ORDER BY first_id")
+        spans = [(first, last + 1) for first, last in rows if first not in hidden]
         self._blocks = len(spans)
         self._terraces = Terraces()
         self._mark_now(Mark(self._run.id, self._run.id, known_end(db)))
         return spans
+
+    def _salvage_all(self, below: int) -> Salvaged:
+        """Salvage all that was put aside, however long that takes: what is in memory flows meanwhile."""
+        salvage = Salvage(self.path, self._uplinks, below=below)
+        while not salvage.is_over:
+            salvage.go(self._db, time.monotonic() + STEP)
+        return salvage.settle(self._db, Mark(self._run.id, self._run.id, 0))
 
     def read(self, start: int, upto: int, limit: int) -> tuple[Page, list[Bad]]:
         """Read back at least `limit` readings. See `contents.read`."""
@@ -350,7 +344,11 @@ class Store:
 
     def waiting(self, claims: Mapping[str, Claim]) -> dict[str, int]:
         """Return how many readings each uplink lacks, of those on the card."""
-        return {name: contents.waiting(self._db, Ranges(claim.acked), claim.devices) for name, claim in claims.items()}
+        hidden = self._earlier.hidden
+        return {
+            name: contents.waiting(self._db, Ranges([*claim.acked, *hidden]), claim.devices)
+            for name, claim in claims.items()
+        }
 
     def pass_over(self, start: int, upto: int) -> list[Bad]:
         """Return the block that has id `start`, or the next, without a look into it."""
