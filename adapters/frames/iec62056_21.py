@@ -90,19 +90,24 @@ class BlockFramer:
 
 
 def decode(frame: bytes) -> dict[str, Value]:
-    """Return what a readout says, by metric, without the values of past billing periods. Raises ValueError for none."""
+    """Return what a readout says, by metric, without the values of past billing periods. Raises ValueError for none.
+
+    Meters that number the periods from the present one on write it as `*00`; where a value stands without that as well,
+    it is the present one.
+    """
     try:
         text = frame.decode("ascii")
     except ValueError:
         raise ValueError("not ASCII") from None
     values: dict[str, Value] = {}
+    numbered: dict[str, Value] = {}
     for raw in text.split("\n"):
         for one in data_sets(raw.strip()):
-            if one.medium not in (None, 1) or one.billing not in (None, 255):
+            if one.medium not in (None, 1) or one.billing not in (None, 0, 255):
                 continue
             name, found = metric(one.code), quantity(one.groups[0])
             if name is not None and found is not None:
-                values[name] = found
-    if not values:
+                (numbered if one.billing == 0 else values)[name] = found
+    if not values and not numbered:
         raise ValueError("no values in it")
-    return values
+    return numbered | values

@@ -80,9 +80,12 @@ def _whole(text: str | None) -> int | None:
 
 
 def metric(code: str) -> str | None:
-    """Return the name of what the electricity code `C.D.E` measures, such as `energy_import_tariff_1`; else None."""
+    """Return the name of what the electricity code `C.D.E` measures, such as `energy_import_tariff_1`; else None.
+
+    Some meters leave the tariff out where there cannot be one: `32.7` is `32.7.0`.
+    """
     try:
-        c, d, e = map(int, code.split("."))
+        c, d, e = map(int, (f"{code}.0" if re.fullmatch(r"[0-9]+\.7", code) else code).split("."))
     except ValueError:
         return None
     if code == "91.7.0":

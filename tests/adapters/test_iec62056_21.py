@@ -151,6 +151,39 @@ def test_the_fifth_sign_of_a_meter_says_its_mode(line: bytes, expected: tuple[in
     assert iec62056_21.offer(line) == expected
 
 
+# A Landis+Gyr E350, published by github.com/saliWd/strommesser, which reads one.
+E350 = (
+    b"\x02F.F(00)\r\n0.0(          120858)\r\nC.1.0(13647123)\r\nC.1.1(        )\r\n1.8.1(042951.721*kWh)\r\n"
+    b"1.8.2(018609.568*kWh)\r\n2.8.1(000000.302*kWh)\r\n2.8.2(000010.188*kWh)\r\n1.8.0(061561.289*kWh)\r\n"
+    b"2.8.0(000010.490*kWh)\r\n15.8.0(061571.780*kWh)\r\nC.7.0(0008)\r\n32.7(241*V)\r\n52.7(243*V)\r\n72.7(242*V)\r\n"
+    b"31.7(000.35*A)\r\n51.7(000.52*A)\r\n71.7(000.47*A)\r\n82.8.1(0000)\r\n82.8.2(0000)\r\n0.2.0(M26)\r\n"
+    b"C.5.0(0401)\r\n!\r\n\x03\x01"
+)
+
+
+async def test_a_published_readout_says_what_was_published(cable: Cable) -> None:
+    """A real meter's readout in mode C, with its own block check, and codes without a tariff."""
+    notes = Notebook()
+    async with running(notes.device("m", meter(cable))):
+        await heard(cable, b"\r\n")
+        cable.write(b"/LGZ4ZMF100AC.M26\r\n")
+        assert await heard(cable, b"\r\n") == b"\x06040\r\n"
+        await at_speed(cable, termios.B4800)
+        cable.write(E350)
+        await notes.until(lambda: len(notes.readings) == 1)
+    (values,) = notes.of("m")
+    assert (values["energy_import"], values["energy_export"]) == (61561.289, 10.49)
+    assert [values[f"voltage_l{phase}"] for phase in (1, 2, 3)] == [241.0, 243.0, 242.0]
+    assert [values[f"current_l{phase}"] for phase in (1, 2, 3)] == [0.35, 0.52, 0.47]
+    assert len(values) == 13
+
+
+def test_the_present_period_may_have_a_number() -> None:
+    """A meter that writes `*00` has no other present value; beside one without a number it is a past one."""
+    assert iec62056_21.decode(b"1.8.0*00(007900.58)\r\n1.8.0*01(007000.00)\r\n") == {"energy_import": 7900.58}
+    assert iec62056_21.decode(b"1.8.0*00(5*kWh)\r\n1.8.0(6*kWh)\r\n") == {"energy_import": 6.0}
+
+
 def test_a_line_may_say_several_things() -> None:
     """The standard allows several values in a line, and a readout without a line for each is read as well."""
     readout = b"0.0.0(1)1.8.0(001234.567*kWh)1.8.0*01(001200.000*kWh)2.8.0(000005*kWh)\r\n!\r\n"
