@@ -48,9 +48,9 @@ class GpioCounter(GpioDevice):
         """Request the line, count and emit, until the line is gone."""
         glitch = round(self.glitch * 1e9)
         wanted = Wanted(
-            self.line,
+            self.sought,
             self.chip,
-            self.consumer(device),
+            self.name_for(device),
             falling=bool(glitch),
             active_low=self.active_low,
             bias=self.bias,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from adapters.ports.gpio import open_kernel
-from adapters.ports.gpio_line import Bias, Request, Wanted
+from adapters.ports.gpio_line import Bias, Request, TakenOver, Wanted
 from adapters.ports.simulated_gpio import open_simulated
 from gateway import Adapter, Device
 
@@ -34,8 +34,14 @@ class Simulated(BaseModel):
 class GpioDevice(Adapter):
     """A device on one line. A subclass says what becomes of its edges."""
 
-    line: Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)] = Field(
-        description="The line's name, such as GPIO17 (gpioinfo lists them), or its offset on the chip."
+    line: Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="The line's name, such as GPIO17 (gpioinfo lists them), or its offset on the chip."
+    )
+    consumer: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=31,
+        description="In the place of line: the one that another program has under this name, as soon as it is free.",
     )
     chip: str | None = Field(
         default=None,
@@ -50,6 +56,24 @@ class GpioDevice(Adapter):
         default="kernel", description="simulated: a line that is not there, for first steps and tests."
     )
     simulated: Simulated = Field(default=Simulated(), description="How a simulated line goes.")
+    _taken_over: TakenOver | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _one_line(self) -> Self:
+        if (self.line is None) == (self.consumer is None):
+            raise ValueError('say which line: line = "GPIO17", or consumer = the name under which it is in use')
+        if self.consumer is not None:
+            if self.backend == "simulated":
+                raise ValueError("a simulated line is in use by nobody: say line, and not consumer")
+            self._taken_over = TakenOver(self.consumer)
+        return self
+
+    @property
+    def sought(self) -> str | int | TakenOver:
+        """The line as `Wanted` has it."""
+        if self._taken_over is not None:
+            return self._taken_over
+        return 0 if self.line is None else self.line
 
     def request(self, wanted: Wanted) -> Callable[[], Request]:
         """Return what requests the line; it may block, and raises DeviceError."""
@@ -65,6 +89,6 @@ class GpioDevice(Adapter):
             wire=simulated.wire,
         )
 
-    def consumer(self, device: Device) -> str:
+    def name_for(self, device: Device) -> str:
         """Return the name under which the kernel shows who has the line; it keeps 31 bytes of it."""
         return f"sensor-gateway {device.name}".encode()[:31].decode(errors="ignore")

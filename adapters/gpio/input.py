@@ -37,9 +37,9 @@ class GpioInput(GpioDevice):
     async def run(self, device: Device) -> None:
         """Request the line and emit its state, until the line is gone."""
         wanted = Wanted(
-            self.line,
+            self.sought,
             self.chip,
-            self.consumer(device),
+            self.name_for(device),
             active_low=self.active_low,
             bias=self.bias,
             debounce=self.debounce,

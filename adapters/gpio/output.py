@@ -47,9 +47,9 @@ class GpioOutput(GpioDevice):
         """Request the line and carry out commands, until the line is gone; then make it safe."""
         before = device.memory.load().get("state") is True
         wanted = Wanted(
-            self.line,
+            self.sought,
             self.chip,
-            self.consumer(device),
+            self.name_for(device),
             output=before if self.safe == "keep" else self.safe == "on",
             active_low=self.active_low,
             bias=self.bias,

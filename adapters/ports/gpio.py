@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from adapters.ports.gpio_line import KEPT, Wanted
+from adapters.ports.gpio_line import KEPT, TakenOver, Wanted
 from adapters.ports.refused import cannot_open
 from gateway import DeviceError
 
@@ -42,9 +42,9 @@ class KernelLine:
         self._request.release()
 
 
-def open_kernel(wanted: Wanted, folder: str = _FOLDER) -> KernelLine:
+def open_kernel(wanted: Wanted, folder: str = _FOLDER, gpiod: Any = None) -> KernelLine:
     """Request a line from the kernel. Raises DeviceError that says what is there, who has it, and what to do."""
-    gpiod = _gpiod()
+    gpiod = gpiod or _gpiod()
     path, offset = find(gpiod, wanted, folder)
     try:
         with gpiod.Chip(path) as chip:
@@ -102,7 +102,7 @@ def find(gpiod: Any, wanted: Wanted, folder: str = _FOLDER) -> tuple[str, int]:
     )
     if not paths:
         raise DeviceError(f"there is no GPIO chip here ({folder}/gpiochip*)")
-    found: list[tuple[str, int]] = []
+    found: list[_Found] = []
     chips: list[str] = []
     forbidden: tuple[str, OSError] | None = None
     for path in paths:
@@ -112,28 +112,53 @@ def find(gpiod: Any, wanted: Wanted, folder: str = _FOLDER) -> tuple[str, int]:
                 chips.append(f"{info.name} ({info.label}, {info.num_lines} lines)")
                 names = (info.name, info.label, path)
                 if wanted.chip is None or wanted.chip in names or os.path.realpath(wanted.chip) == path:
-                    found += [(path, offset) for offset in _offsets(chip, info.num_lines, wanted.line)]
+                    found += _lines(chip, path, info, wanted.line)
         except OSError as error:
             if error.errno == errno.EACCES and forbidden is None:
                 forbidden = path, error
             chips.append(f"{path} ({error.strerror})")
+    sought = wanted.line
+    found = [one for one in found if one.is_sure] or found
     if len(found) == 1:
-        return found[0]
+        if isinstance(sought, TakenOver):
+            sought.seen = found[0].identity
+        return found[0].identity[:2]
     where = f' on chip "{wanted.chip}"' if wanted.chip is not None else ""
     if found:
         raise DeviceError(
-            f"more than one line is {_named(wanted.line)}{where}: on {_listed([path for path, _ in found])}; "
-            "say which with chip = "
+            f"more than one line is {_named(sought)}{where}: {_listed([one.words for one in found])}; "
+            "say which with chip = and, as line = , its number there"
         )
     if forbidden is not None:
         raise cannot_open(*forbidden)
-    raise DeviceError(f"there is no line {_named(wanted.line)}{where}; there are {_listed(chips)}")
+    raise DeviceError(f"there is no line {_named(sought)}{where}; there are {_listed(chips)}")
 
 
-def _offsets(chip: Any, count: int, line: str | int) -> list[int]:
-    if isinstance(line, int):
-        return [line] if line < count else []
-    return [offset for offset in range(count) if chip.get_line_info(offset).name == line]
+class _Found(NamedTuple):
+    identity: tuple[str, int, str, str]  # path of the chip, offset, label of the chip, name of the line
+    is_sure: bool = True  # False: it is where the line was that is not in use any more
+
+    @property
+    def words(self) -> str:
+        path, offset, label, name = self.identity
+        return f'"{name}" ({path} {offset}, {label})'
+
+
+def _lines(chip: Any, path: str, info: Any, sought: str | int | TakenOver) -> list[_Found]:
+    """Return the lines of a chip that may be meant."""
+    if isinstance(sought, int):
+        return [_Found((path, sought, info.label, ""))] if sought < info.num_lines else []
+    found = []
+    for offset in range(info.num_lines):
+        line = chip.get_line_info(offset)
+        one = _Found((path, offset, info.label, line.name))
+        if not isinstance(sought, TakenOver):
+            found += [one] if line.name == sought else []
+        elif line.used and line.consumer == sought.consumer:
+            found.append(one)
+        elif one.identity == sought.seen:
+            found.append(one._replace(is_sure=False))
+    return found
 
 
 def _refused(gpiod: Any, wanted: Wanted, path: str, offset: int, error: OSError) -> DeviceError:
@@ -145,6 +170,8 @@ def _refused(gpiod: Any, wanted: Wanted, path: str, offset: int, error: OSError)
                 holder = f' by "{consumer}"' if consumer else ""
         except OSError:
             pass
+        if isinstance(wanted.line, TakenOver):
+            return DeviceError(f"line {offset} of {path} is in use{holder}: it is taken over once it is given back")
         return DeviceError(f"line {_named(wanted.line)} is in use{holder}")
     if error.errno == errno.EACCES:
         return cannot_open(path, error)
@@ -152,7 +179,9 @@ def _refused(gpiod: Any, wanted: Wanted, path: str, offset: int, error: OSError)
     return DeviceError(f"cannot have line {_named(wanted.line)} of {path}: {error.strerror}{hint}")
 
 
-def _named(line: str | int) -> str:
+def _named(line: str | int | TakenOver) -> str:
+    if isinstance(line, TakenOver):
+        return f'in use by "{line.consumer}"'
     return f"number {line}" if isinstance(line, int) else f'"{line}"'
 
 

@@ -26,11 +26,21 @@ KEPT = 1024
 _AT_ONCE = 256  # edges taken at once: other devices have their turn in between
 
 
+@dataclass(slots=True)
+class TakenOver:
+    """A line that somebody else has, and gives back some day."""
+
+    consumer: str
+    """The name under which it is in use."""
+    seen: tuple[str, int, str, str] | None = None
+    """Chip, offset, the chip's label and the line's name when it was last in use: given back, it has no consumer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A line, and how it is to be used."""
 
-    line: str | int
+    line: str | int | TakenOver
     """Its name, such as GPIO17, or with a chip its offset there."""
     chip: str | None = None
     """The chip's label (pinctrl-bcm2711), name (gpiochip0) or path; None: whichever has a line of that name."""

@@ -14,12 +14,13 @@ from typing import Any, Self
 
 import gpiod
 import pytest
+from pydantic import ValidationError
 
 from adapters.gpio.counter import GpioCounter
 from adapters.gpio.input import GpioInput
 from adapters.gpio.output import GpioOutput
 from adapters.ports.gpio import find, open_kernel, settings
-from adapters.ports.gpio_line import Wanted
+from adapters.ports.gpio_line import TakenOver, Wanted
 from gateway import DeviceError
 from gateway.devices.orders import Order
 from tests.adapters.notebook import Notebook, running
@@ -56,6 +57,7 @@ class Machine:
         machine = self
         self.chips = chips
         self.refused: dict[str, int] = {}
+        self.consumers: dict[tuple[str, int], str] = {}  # who has which line
         for name in chips:
             (folder / name).write_text("")
 
@@ -76,9 +78,17 @@ class Machine:
                 return SimpleNamespace(name=self.name, label=self.label, num_lines=len(self.lines))
 
             def get_line_info(self, offset: int) -> Any:
-                return SimpleNamespace(name=self.lines[offset])
+                consumer = machine.consumers.get((self.name, offset), "")
+                return SimpleNamespace(name=self.lines[offset], used=bool(consumer), consumer=consumer)
+
+            def request_lines(self, lines: dict[int, Any], **_: Any) -> None:
+                (offset,) = lines
+                code = errno.EBUSY if (self.name, offset) in machine.consumers else errno.EIO
+                raise OSError(code, os.strerror(code))
 
         self.Chip = Chip
+        self.line = gpiod.line
+        self.LineSettings = gpiod.LineSettings
 
 
 @pytest.fixture
@@ -116,7 +126,10 @@ def test_a_line_is_found_by_name_or_by_chip_and_offset(
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (Wanted("GPIO4"), 'more than one line is "GPIO4": on .*gpiochip0, .*gpiochip1; say which with chip'),
+        (
+            Wanted("GPIO4"),
+            r'is "GPIO4": "GPIO4" \(.*gpiochip0 4, pinctrl-bcm2711\), .*gpiochip1 2, .*; say which with chip',
+        ),
         (Wanted("GPIO99"), r'no line "GPIO99"; there are gpiochip0 \(pinctrl-bcm2711, 28 lines\), gpiochip1'),
         (Wanted(7, "mcp23017"), 'no line number 7 on chip "mcp23017"'),
         (Wanted("GPIO17", "pinctrl-rp1"), 'no line "GPIO17" on chip "pinctrl-rp1"'),
@@ -128,6 +141,52 @@ def test_a_line_that_is_not_found_is_told_what_there_is(
     """The message names what was looked for and what there is instead."""
     with pytest.raises(DeviceError, match=words):
         find(machine, wanted, str(tmp_path))
+
+
+def test_a_line_is_found_by_who_has_it_and_taken_over_once_it_is_free(machine: Machine, tmp_path: Path) -> None:
+    """While it is in use that is said; given back it has that name no more, and it is known where it was."""
+    machine.consumers = {("gpiochip0", 17): "old-daemon", ("gpiochip1", 0): "bluetooth"}
+    sought = TakenOver("old-daemon")
+    with pytest.raises(DeviceError, match=r'line 17 of .*gpiochip0 is in use by "old-daemon": it is taken over once'):
+        open_kernel(Wanted(sought), str(tmp_path), machine)
+    del machine.consumers["gpiochip0", 17]
+    machine.consumers["gpiochip0", 22] = "other"
+    assert find(machine, Wanted(sought), str(tmp_path)) == (str(tmp_path / "gpiochip0"), 17)
+    # It comes back with another line.
+    machine.consumers["gpiochip0", 18] = "old-daemon"
+    assert find(machine, Wanted(sought), str(tmp_path)) == (str(tmp_path / "gpiochip0"), 18)
+    # Another chip has that number now, as after an expander was plugged in anew.
+    machine.consumers.clear()
+    machine.chips["gpiochip0"] = ("mcp23017", machine.chips["gpiochip0"][1])
+    with pytest.raises(DeviceError, match=r'there is no line in use by "old-daemon"; there are'):
+        find(machine, Wanted(sought), str(tmp_path))
+
+
+def test_two_lines_in_use_under_one_name_are_both_named(machine: Machine, tmp_path: Path) -> None:
+    """Nobody knows which is meant; on one chip it is enough to say the chip."""
+    machine.consumers = {("gpiochip0", 17): "daemon", ("gpiochip0", 4): "daemon", ("gpiochip1", 0): "daemon"}
+    words = r'in use by "daemon": "GPIO4" \(.* 4, .*\), "GPIO17" \(.* 17, .*\), "BT_ON" \(.* 0, .*\); say which'
+    with pytest.raises(DeviceError, match=words):
+        find(machine, Wanted(TakenOver("daemon")), str(tmp_path))
+    wanted = Wanted(TakenOver("daemon"), "raspberrypi-exp-gpio")
+    assert find(machine, wanted, str(tmp_path)) == (str(tmp_path / "gpiochip1"), 0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, "say which line"),
+        ({"line": "GPIO17", "consumer": "daemon"}, "say which line"),
+        ({"consumer": "daemon", "backend": "simulated"}, "in use by nobody"),
+        ({"consumer": "x" * 32}, "consumer"),
+    ],
+)
+def test_a_line_is_said_in_one_way(keys: dict[str, Any], words: str) -> None:
+    """By itself, or by who has it; the kernel keeps 31 bytes of a consumer."""
+    with pytest.raises(ValidationError, match=words):
+        GpioInput(**keys)
+    assert GpioInput(consumer="daemon").sought == TakenOver("daemon")
+    assert GpioInput(line=0).sought == 0
 
 
 def test_no_chips_and_no_permission(machine: Machine, tmp_path: Path) -> None:
