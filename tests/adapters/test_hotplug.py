@@ -1,4 +1,4 @@
-"""Devices that come and go for long, and one that floods the others: nothing leaks, and nobody waits."""
+"""Devices that come and go for long: nothing leaks, and nobody waits."""
 
 from __future__ import annotations
 
