@@ -16,7 +16,8 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sensor-gateway run",
         description="Run in the foreground until SIGTERM or SIGINT; both stop in order and lose nothing.",
-        epilog="Exit status: 0 stopped in order, 78 the config is wrong, 70 a bug.",
+        epilog="Exit status: 0 stopped in order, 78 the config is wrong, 74 the outbox cannot be opened, or the card "
+        "took nothing and readings are lost, 70 a bug.",
     )
     parser.add_argument(
         "-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="the config (default: %(default)s)"

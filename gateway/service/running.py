@@ -31,7 +31,7 @@ from gateway.uplink import Uplink
 from gateway.watch import Watch
 
 EX_SOFTWARE = 70  # sysexits.h: a bug
-EX_IOERR = 74  # the outbox cannot be opened
+EX_IOERR = 74  # the outbox cannot be opened, or could not be written at the end
 EX_TEMPFAIL = 75  # another process has it open
 GRACE = 1.5
 """Seconds that the uplinks have, on an orderly stop, to deliver what is in memory before it goes to the card."""
@@ -54,17 +54,16 @@ def run(
     logs.configure(log_format, log_level)
     logger = structlog.get_logger()
     try:
-        asyncio.run(_serve(config, file, logger, clock or Clock(evidence=Sources()), forget))
+        return asyncio.run(_serve(config, file, logger, clock or Clock(evidence=Sources()), forget))
     except OutboxError as error:
         print(f"sensor-gateway: {error}", file=sys.stderr)  # noqa: T201 (the last word to whoever started it)
         return EX_TEMPFAIL if isinstance(error, OutboxInUse) else EX_IOERR
     except Exception:
         logger.exception("sensor-gateway has a bug; please report it with these lines")
         return EX_SOFTWARE
-    return 0
 
 
-async def _serve(config: Config, file: Path | None, logger: Any, clock: Clock, forget: Sequence[str]) -> None:
+async def _serve(config: Config, file: Path | None, logger: Any, clock: Clock, forget: Sequence[str]) -> int:
     notifier = Notifier()
     stop = _on_signals(logger)
     crew = Crew()
@@ -99,8 +98,14 @@ async def _serve(config: Config, file: Path | None, logger: Any, clock: Clock, f
                 announcer.flush()
                 await asyncio.gather(*(uplink.drained(GRACE) for uplink in uplinks))
                 await outbox.flush()
-        logger.info("sensor-gateway has stopped in order", taken_in=outbox.taken_in, **_accounts(uplinks))
-        notifier.send(STATUS="stopped in order", X_FIGURES=watch.figures())
+        lost = sum(outbox.unwritten.values())
+        if lost:
+            logger.error("sensor-gateway has stopped, and readings are lost", taken_in=outbox.taken_in, readings=lost)
+        else:
+            logger.info("sensor-gateway has stopped in order", taken_in=outbox.taken_in, **_accounts(uplinks))
+        said = f"stopped; {lost} readings are lost, because the card takes nothing" if lost else "stopped in order"
+        notifier.send(STATUS=said, X_FIGURES=watch.figures())
+        return EX_IOERR if lost else 0
     finally:
         notifier.close()
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,4 +62,48 @@ def test_offline_there_is_one_transaction_per_interval(folder: Path, broker: Mos
         commits = end["outbox"]["commits"] - start["outbox"]["commits"]
         assert intervals > 8
         assert abs(commits - intervals) <= 1
+        assert gateway.stop().status == 0
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system of 4 MB."""
+    home = tmp_path / "small"
+    home.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", home], check=False).returncode
+    ):
+        pytest.skip("nothing may be mounted here: a stop on a full card is not tried")
+    yield home
+    subprocess.run(["umount", home], check=True)
+
+
+def test_a_stop_that_loses_readings_is_not_one_in_order(folder: Path, small: Path, broker: Mosquitto) -> None:
+    """SIGTERM, no broker, and a card that takes nothing: exit status 74, and the log says why; the next stop is in order."""
+    with (
+        SerialDevice("boiler", folder, rate=200) as boiler,
+        Gateway(
+            configuration(
+                folder,
+                brokers=[broker.url],
+                devices=[boiler],
+                outbox={"path": str(small / "o.db"), "commit_interval": "50ms"},
+            )
+        ) as gateway,
+    ):
+        broker.stop()
+        gateway.start()
+        boiler.wait_opened(5)
+        boiler.resume()
+        gateway.wait_figures(lambda figures: figures["outbox"]["commits"] > 0, 20, "the first transaction")
+        ballast = small / "ballast"
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(512)):
+                pass
+        gateway.wait_figures(lambda figures: bool(figures["outbox"]["fault"]), 20, "a card that takes nothing")
+        assert gateway.stop().status == 74
+        assert "readings that are only in memory are lost" in gateway.log
+        ballast.unlink()
+        gateway.start()
         assert gateway.stop().status == 0

@@ -121,7 +121,8 @@ class Gateway:
                 self._say(f"has not stopped within {STOPPING:g} s of SIGTERM")
                 child.signal(signal.SIGKILL)
             await self._over(child)
-            if was_ready and self.run.status not in (0, -signal.SIGKILL):
+            excused = self.run.status == EX_IOERR and self._excused()  # readings lost to the card: the ledger says so
+            if was_ready and self.run.status not in (0, -signal.SIGKILL) and not excused:
                 self._say(f"has stopped with exit status {self.run.status}")
 
     async def close(self) -> None:
