@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import sys
 import tty
 from pathlib import Path
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 EX_NOTHING = 1
 _PAUSE = 0.005  # seconds between two looks at a terminal, which does not tell when it is empty
-_SETTLED = 40  # looks, one after the other
 
 
 def capture(
@@ -224,19 +224,16 @@ class Stage:
                     rest = rest[os.write(master, rest) :]
                 except BlockingIOError:
                     await asyncio.sleep(_PAUSE)
-        # The kernel hands over what was written a moment later: empty is what stays empty.
-        empty = 0
-        while empty < _SETTLED:
+        while _has_unread(node):  # noqa: ASYNC110 - that somebody else has read it raises no event
             await asyncio.sleep(_PAUSE)
-            empty = 0 if _unread(node) else empty + 1
 
 
-def _unread(node: int) -> int:
-    """Return how many bytes wait for a reader."""
-    import array
-    import fcntl
-    import termios
+def _has_unread(node: int) -> bool:
+    """Return whether something waits for a reader.
 
-    count = array.array("i", [0])
-    fcntl.ioctl(node, termios.FIONREAD, count)
-    return count[0]
+    Linux hands over what was written a moment later. A look by poll(2) that finds nothing has it brought first
+    (`n_tty_poll`, which FIONREAD does not).
+    """
+    look = select.poll()
+    look.register(node, select.POLLIN)
+    return bool(look.poll(0))

@@ -171,6 +171,7 @@ def test_terminal_carries_every_line(folder: Path) -> None:
             return data.count(b"\n")
 
         until(lambda: read() >= 5000, 10, "lines read")
+        device.wait_written(read() + 2, 5)  # so that there is something unread
         device.pause()
         with pytest.raises(TimeoutError):
             device.wait_read(0.05)
