@@ -57,6 +57,7 @@ async def test_a_broker_over_tls_that_goes_is_lost(authority: Authority, certifi
         await link.close()
 
 
+@pytest.mark.alone
 async def test_a_frozen_broker_over_tls_is_left_in_time(authority: Authority, certificate: Pair) -> None:
     """Neither the deadline nor the end waits for a goodbye that does not come."""
     async with ScriptedBroker(tls=server(certificate)) as broker:

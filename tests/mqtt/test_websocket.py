@@ -154,6 +154,7 @@ async def test_a_broker_that_breaks_off_is_lost(broker: ScriptedBroker) -> None:
         await link.close()
 
 
+@pytest.mark.alone
 async def test_a_frozen_server_is_left_in_time(broker: ScriptedBroker) -> None:
     """Neither the deadline nor the end waits for a goodbye that does not come."""
     async with Front(broker) as front:
