@@ -257,6 +257,18 @@ class LooseStandIn(I2cStandIn):
         self.chips.pop(self.address, None)
 
 
+class NoisyStandIn(LooseStandIn):
+    """The same, and when it is lost every answer has a wrong bit."""
+
+    def lose(self) -> None:
+        """Disturb it."""
+
+        def flipped(_: int, answer: bytes) -> bytes:
+            return bytes([answer[0] ^ 1, *answer[1:]]) if answer else answer
+
+        self.chips[self.address] = Faulty(self.make(), flipped)
+
+
 class HangingStandIn(LooseStandIn):
     """The same, and when it is lost it holds the clock, so that whoever asks gets no answer at all."""
 
