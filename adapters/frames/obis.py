@@ -115,6 +115,6 @@ def number(text: str, unit: str = "") -> float | int | None:
 
 
 def quantity(group: str) -> float | int | None:
-    """Return the number in a bracket such as `000123.456*kWh`; None if there is none."""
-    text, _, unit = group.partition("*")
+    """Return the number in a bracket such as `000123.456*kWh`, or `0000123 kWh`; None if there is none."""
+    text, _, unit = group.partition("*") if "*" in group else group.strip().partition(" ")
     return number(text.strip(), unit)

@@ -58,6 +58,12 @@ def test_a_number_is_exact_in_its_unit(digits: int, places: int, unit: str) -> N
     assert obis.quantity(f"{text}*{unit}") == float(Decimal(text).scaleb(power))
 
 
+def test_a_unit_may_stand_after_a_space() -> None:
+    """Some meters, as Iskra's MT171, write no star before the unit."""
+    assert obis.quantity("0000123 kWh") == obis.quantity("0000123*kWh") == obis.quantity("0000123*kWh ") == 123.0
+    assert obis.quantity("0000123 times") is None
+
+
 @pytest.mark.parametrize("text", ["", "abc", "1.2.3", "1e5", "nan", "1*furlong", "9" * 40, "0x1F*kWh", "1_0"])
 def test_what_is_no_number_is_none(text: str) -> None:
     """Nothing but digits with a known unit is a number."""
@@ -121,12 +127,28 @@ def test_a_meter_of_another_zone_has_its_time(offset: int, hours: int) -> None:
     assert (values["time"], values["gas_time"]) == (1689420600.0 + 3600 * hours, 1673784000.0 + 3600 * hours)
 
 
-def test_a_stroke_in_a_text_makes_no_half_reading() -> None:
-    """Where there is no checksum, what follows a stroke in a text message is not taken for a telegram."""
-    telegram = p1(["1-0:1.8.1(00001.001*kWh)", "0-0:96.13.0(from-/-here)", "1-0:1.8.2(00002.002*kWh)"], checked=False)
-    for frame in TelegramFramer().feed(telegram):
-        with pytest.raises(ValueError, match="not a telegram"):
-            dsmr.decode(frame)
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("name", ["/KFM5KAIFA-METER", "/HLY5/D545-METER"])
+def test_a_stroke_within_a_line_begins_no_telegram(name: str, checked: bool) -> None:
+    """A Holley DTSD545 has one in its name, and people write them in messages: the telegram is whole all the same."""
+    text = [name, "", "1-0:1.8.1(00001.001*kWh)", "0-0:96.13.0(this/that4 -/-)", "1-0:1.8.2(00002.002*kWh)", "!"]
+    body = "\r\n".join(text).encode()
+    telegram = body + (f"{meters.crc16(body, 0, 0):04X}" if checked else "").encode() + b"\r\n"
+    framer = TelegramFramer()
+    found = [dsmr.decode(frame) for byte in telegram * 2 for frame in framer.feed(bytes([byte]))]
+    assert found == [{"energy_import_tariff_1": 1.001, "energy_import_tariff_2": 2.002}] * 2
+    assert not framer.thrown
+
+
+@given(st.integers(1, 150))
+def test_a_torn_telegram_does_not_cost_the_one_after_it(length: int) -> None:
+    """Wherever a telegram breaks off, also within a line, the next one is read, and nothing of the torn one."""
+    whole = p1(["1-0:1.8.1(00001.001*kWh)", "1-0:2.8.1(00009.009*kWh)", "1-0:2.8.2(00008.008*kWh)"], checked=False)
+    other = p1(["1-0:1.8.1(00003.003*kWh)"], checked=False)
+    framer = TelegramFramer()
+    found = [dsmr.decode(frame) for frame in framer.feed(whole[: min(length, whole.index(b"!"))] + other)]
+    assert found == [{"energy_import_tariff_1": 3.003}]
+    assert framer.thrown == {"frame without an end": 1}
 
 
 DZG = b"\x0a\x01DZG"
