@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,17 @@ from bench.wear import outage
 from gateway.cli.outbox.status import _wear as in_words
 from gateway.outbox import Outbox
 from gateway.outbox.card import wear
+from gateway.outbox.card.block import COUNT
 from gateway.outbox.card.rows import LAG
 from gateway.outbox.card.store import Store
 from gateway.outbox.card.wear import CAUSES, CHECKPOINT, PAGE_SIZE, Meter, Wear, log_length
+from gateway.outbox.committer import SPARE, STEP
+from gateway.outbox.feed import PAGE
 from gateway.outbox.log import Log
 from gateway.reading import Publication
 from tests.cli.outbox_of import Hands
 from tests.faults.scenario import settled
-from tests.outbox.following import crashed, ids_of, message, take_all
+from tests.outbox.following import crashed, ids_of, message, take_all, until
 
 SHM = "/dev/shm" if Path("/dev/shm").is_dir() else "/var/tmp"  # where a sync costs nothing
 
@@ -252,3 +256,43 @@ async def test_space_is_given_back_without_holding_up_the_loop(tmp_path: Path, m
     assert 0 < told.bytes["give-back"] < 3_000_000, "what is given back is not written first"
     assert len(longest) > 100
     assert max(longest) < 0.05
+
+
+async def test_no_step_of_a_drain_grows_with_the_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read back and given back at once is bounded: so many readings, so many pages, whatever waits."""
+    noise = os.urandom(400_000)
+    given: list[int] = []
+    read: list[int] = []
+    async with Outbox(tmp_path / "o.db", ["cloud"], commit_interval=0.01) as outbox:
+        store = outbox._store
+        assert store is not None
+        for _ in range(12):
+            outbox.accept_many([Publication("t", noise[at : at + 400]) for at in range(0, len(noise), 400)])
+            await outbox.flush()
+
+        def spare() -> int:
+            return int(store._db.execute("PRAGMA freelist_count").fetchone()[0])
+
+        def give_back(pages: int, keep: int) -> bool:
+            before = spare()
+            more = Store.give_back(store, pages, keep)
+            given.append(before - spare())
+            return more
+
+        def read_back(start: int, upto: int, limit: int) -> Any:
+            found = Store.read(store, start, upto, limit)
+            read.append(len(found[0].readings))
+            return found
+
+        monkeypatch.setattr(store, "give_back", give_back)
+        monkeypatch.setattr(store, "read", read_back)
+        feed = outbox.follow("cloud")
+        while feed.account.waiting:
+            feed.acknowledged(ids_of(await take_all(feed, 500)))
+            await outbox.flush()
+        await settled(outbox)
+        await until(lambda: bool(given) and spare() <= SPARE // 4, 30)
+    assert len(given) > 5
+    assert max(given) == STEP
+    assert len(read) > 3
+    assert max(read) < PAGE + COUNT, "a page, and what is left of the block that it ends in"
