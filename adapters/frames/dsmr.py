@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
 from adapters.frames.checksums import crc16_arc
@@ -45,6 +46,7 @@ _METERS: Final[dict[str, str]] = {
     "11": "cooling",
     "12": "heat",
 }
+_GIGAJOULES: Final = Decimal("0.0036")  # of a kWh
 _VOLUMES: Final = ("24.2.1", "24.2.3", "24.3.0")  # 24.2.3 is Belgian: gas as it flowed, at no normal temperature
 _TIME: Final = re.compile(r"([0-9]{12})([SW])")
 _FIRST: Final = 1_199_145_600.0  # 2008, when the first P1 port was described
@@ -121,6 +123,8 @@ def _other_meter(one: Line, channel: int, channels: dict[int, str], values: dict
         number = quantity(last) if "*" in last else None  # without a unit: that meter is gone, or has never said it
         if number is not None:
             kind = channels.get(channel, "meter")
+            if kind in ("heat", "cooling") and last.lower().endswith("wh"):
+                number = float(Decimal(str(number)) * _GIGAJOULES)
             name = f"{kind}_{channel}" if kind in values or kind == "meter" else kind
             values[name] = number
             _put(values, f"{name}_time", _time(one.groups[0], utc_offset))

@@ -95,6 +95,15 @@ def test_two_meters_of_a_kind_are_told_apart() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("written", "heat"),
+    [("00240.860*GJ", 240.86), ("240860*MJ", 240.86), ("001000.5*kWh", 3.6018), ("1.0005*MWh", 3.6018)],
+)
+def test_heat_is_in_gigajoules_whatever_its_meter_counts(written: str, heat: float) -> None:
+    """A metric has one unit: what a heat meter says in kWh is the same heat."""
+    assert dsmr.decode(p1(["0-1:24.1.0(012)", f"0-1:24.2.1(230115130000W)({written})"]))["heat"] == heat
+
+
 def test_a_meter_that_is_gone_has_no_value_and_no_name() -> None:
     """The place of a gas meter that was replaced stays in the telegram, without a unit; the new one is `gas`."""
     lines = ["0-1:24.1.0(003)", "0-1:24.2.1(700101010000W)(00000000)", "0-2:24.1.0(003)", "0-2:24.2.1(00246.138*m3)"]
