@@ -12,7 +12,7 @@ from adapters.frames.lines import LineFramer
 from gateway import Adapter, Device, Size, Value
 
 # The device's own time is believed between 2000 and 2100; a clock that was never set says 1970.
-_EARLIEST, _LATEST = 946_684_800.0, 4_102_444_800.0
+EARLIEST, LATEST = 946_684_800.0, 4_102_444_800.0
 
 
 class Text(Adapter):
@@ -90,7 +90,7 @@ class Text(Adapter):
             return None
         if isinstance(given, int | float):
             seconds = given / 1000 if self.time_format == "ms" else float(given)
-            if _EARLIEST <= seconds < _LATEST:
+            if EARLIEST <= seconds < LATEST:
                 return seconds
         device.skip("device time that cannot be right; the gateway's own is used", str(given).encode(errors="replace"))
         return None

@@ -54,7 +54,8 @@ class Tcp(Stream):
                 await hear(device, port, taking(), self.silent_after)
         elif self.listen is not None:
             idle = _IDLE if self.silent_after is None else self.silent_after
-            async with listening(self.listen, taking, device.skip, most=self.max_connections, idle=idle) as broken:
+            most = self.max_connections
+            async with listening(self.listen, lambda _: taking(), device.skip, most=most, idle=idle) as broken:
                 device.online()
                 await broken
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from math import inf
+from typing import Protocol, TypeAlias
 
 from adapters.ports.address import endpoint
 from adapters.ports.port import CHUNK, Portion
@@ -16,14 +17,29 @@ from gateway import DeviceError
 Take: TypeAlias = Callable[[bytes], Awaitable[None] | None]
 
 
+class Way(Protocol):
+    """The way back over a connection."""
+
+    def write(self, data: bytes) -> None:
+        """Send this; a connection that is gone takes nothing."""
+        ...
+
+    def close(self) -> None:
+        """Hang up, once what was written is sent."""
+        ...
+
+
 class Listener:
     """Listens, and gives what comes over each connection to a function of its own. See `listening`."""
 
-    def __init__(self, taking: Callable[[], Take], refused: Callable[[str], None], most: int, idle: float) -> None:
+    def __init__(
+        self, taking: Callable[[Way], Take], refused: Callable[[str], None], most: int, idle: float, longest: float
+    ) -> None:
         self.taking = taking
         self.refused = refused
         self.most = most
         self.idle = idle
+        self.longest = longest
         self.connections: set[_Connection] = set()
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -35,16 +51,23 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    address: str, taking: Callable[[], Take], refused: Callable[[str], None], *, most: int, idle: float
+    address: str,
+    taking: Callable[[Way], Take],
+    refused: Callable[[str], None],
+    *,
+    most: int,
+    idle: float,
+    longest: float = inf,
 ) -> AsyncIterator[Awaitable[None]]:
     """Listen at `address`, as in "127.0.0.1:5006"; at the end, all connections are closed.
 
-    `taking` makes what takes the bytes of one connection. At most `most` connections are open at once, and one that
-    brings nothing for `idle` seconds is closed; `refused` is told the reason. What is given is to be awaited: it never
+    `taking` makes what takes the bytes of one connection, and gets the way back. At most `most` connections are open at
+    once, and one that brings nothing for `idle` seconds, or is `longest` seconds old, is closed; `refused` is told the
+    reason. What is given is to be awaited: it never
     ends, and raises what a taker raises. Raises DeviceError when the address cannot be had.
     """
     loop = asyncio.get_running_loop()
-    listener = Listener(taking, refused, most, idle)
+    listener = Listener(taking, refused, most, idle, longest)
     try:
         # To start it at once would lose it where that is cancelled.
         server = await loop.create_server(lambda: _Connection(listener), *endpoint(address), start_serving=False)
@@ -69,7 +92,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._take: Take | None = None
-        self._heard = 0.0  # when something came last
+        self._made = self._heard = 0.0  # when something came last
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: asyncio.Future[None] | None = None
         self._buffer = memoryview(b"")
@@ -84,9 +107,9 @@ class _Connection(asyncio.BufferedProtocol):
             transport.abort()
             return
         listener.connections.add(self)
-        self._take = listener.taking()
-        self._heard = self._loop.time()
-        self._timer = self._loop.call_at(self._heard + listener.idle, self._look)
+        self._take = listener.taking(self)
+        self._made = self._heard = self._loop.time()
+        self._timer = self._loop.call_later(min(listener.idle, listener.longest), self._look)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if not self._buffer:
@@ -108,18 +131,31 @@ class _Connection(asyncio.BufferedProtocol):
         if self._waiting is not None:
             self._waiting.cancel()
 
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._transport.close()
+
     def abort(self) -> None:
-        """Hang up."""
+        """Hang up, whatever is still to be sent."""
         self._transport.abort()
 
     def _look(self) -> None:
-        """Hang up if nothing came for too long; a connection that is not read says nothing either way."""
-        silent = self._loop.time() - self._heard
-        if silent >= self._listener.idle and self._waiting is None:
-            self._listener.refused(f"a connection that brought nothing for {self._listener.idle:g} s")
-            self.abort()
+        """Hang up if nothing came for too long; of a connection that is not read nobody can say that."""
+        now, bounds = self._loop.time(), self._listener
+        left = min(self._heard + bounds.idle, self._made + bounds.longest) - now
+        if self._waiting is not None or left > 0:
+            self._timer = self._loop.call_later(left if left > 0 else 1.0, self._look)
+        elif now - self._made >= bounds.longest:
+            self._give_up(f"a connection that was not done within {bounds.longest:g} s")
         else:
-            self._timer = self._loop.call_later(max(self._listener.idle - silent, 1.0), self._look)
+            self._give_up(f"a connection that brought nothing for {bounds.idle:g} s")
+
+    def _give_up(self, why: str) -> None:
+        self._listener.refused(why)
+        self.abort()
 
     def _taken(self, data: bytes) -> None:
         if self._take is None:
