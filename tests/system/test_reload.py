@@ -222,7 +222,7 @@ def test_uplinks_come_and_go(site: Site, folder: Path, broker: Mosquitto, second
             assert len(numbers) >= 100
             assert numbers == set(range(min(numbers), boiler.written + 1)), "all since then, and none from before"
             site.reload(boiler)
-            assert "outbox forget other" in site.gateway.log
+            site.gateway.wait_log("outbox forget other", WAIT)
             boiler.resume()
             boiler.wait_written(boiler.written + 50, 10)
             boiler.pause()
@@ -247,13 +247,14 @@ def test_a_wrong_config_changes_nothing_and_the_status_says_so(site: Site) -> No
     site.write(simulated("tank"), simulated("cellar"), more="[devices.attic]\nadapter = 'simulater'\n")
     site.hang_up()
     lines = len(site.file.read_text().splitlines())
-    assert f"{site.file}:{lines}:11: error: " in site.gateway.log
-    assert f"sensor-gateway check -c {site.file}" in site.gateway.log
+    site.gateway.wait_log(f"{site.file}:{lines}:11: error: ", WAIT)
+    site.gateway.wait_log(f"sensor-gateway check -c {site.file}", WAIT)
     assert site.states() == {"tank": "online"}
     assert "the config is wrong, the one before goes on" in site.gateway.told.status
     site.reload(simulated("tank"), simulated("cellar"))
     assert site.states().keys() == {"tank", "cellar"}
     assert "wrong" not in site.gateway.told.status
+    assert site.gateway.stop().status == 0
     assert site.gateway.log.count("tank: online") == 1
 
 
@@ -265,9 +266,10 @@ def test_what_only_a_restart_applies_is_named(site: Site) -> None:
     site.file.write_text(text.replace('id = "gw"', 'id = "other"').replace('keep_free = "1MB"', 'keep_free = "2MB"'))
     for _ in range(2):
         site.hang_up()
-    assert site.gateway.log.count("restart to apply: gateway.id, outbox.keep_free") == 2
     assert site.states().keys() == {"cellar"}
     assert "restart to apply gateway.id, outbox.keep_free" in site.gateway.told.status
+    assert site.gateway.stop().status == 0
+    assert site.gateway.log.count("restart to apply: gateway.id, outbox.keep_free") == 2
 
 
 def test_the_command_line_reloads_and_tells_what_it_would(site: Site) -> None:
@@ -340,3 +342,11 @@ def test_a_command_reloads_and_is_answered_before_its_own_uplink_changes(folder:
         assert f"{site.file}:" in answer["reason"]
         assert gateway.stop().status == 0
         assert SECRET not in gateway.log + json.dumps([answer, again])
+
+
+def test_systemd_sends_the_signal_and_is_told_what_comes_of_it() -> None:
+    """`systemctl reload` is SIGHUP to the service itself, and of a type that systemd 252 knows."""
+    lines = (Path(__file__).parents[2] / "deploy" / "systemd" / "sensor-gateway.service").read_text().splitlines()
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in lines
+    assert "Type=notify" in lines
+    assert "NotifyAccess=main" in lines
