@@ -16,8 +16,8 @@ DRIFT = 0.5
 """Seconds by which the clock must have been corrected before the card is told."""
 STEP = 1.0
 """Seconds of a correction that nobody makes but by setting the clock."""
-DAY, HOUR = 86_400.0, 3600.0
-"""A clock that may have jumped by more than a day within the last hour tells nothing about how old something is."""
+HOUR = 3600.0
+"""A clock that was set, or may have been, within the last hour tells nothing about how old something is."""
 RESUMED = 600.0
 """Seconds: a boot whose clock goes on that soon after the newest time of the last one may go on from there, without a
 hardware clock (fake-hwclock restores the time of the last shutdown)."""
@@ -54,8 +54,11 @@ class Times:
         self._latest = float("-inf")  # of all offsets since the clock was set
         self._synced = self._present.synced  # as the card knows it
         self._jumped = clock.boot()  # seconds since boot; whether it has jumped before this run, nobody knows
-        self._offsets = {one: boot.offset for boot in self._before for one in boot.epochs}
+        self._offsets: dict[int, float] = {}
+        self._lasted: dict[int, float] = {}  # by epoch: seconds from the beginning of its boot to that of this one
+        self._trusted: frozenset[int] = frozenset()  # epochs of earlier boots that the clock tells the age of
         self._doubts: dict[int, Span] = {}
+        self._survey()
         self._correct(stored)
         self.refresh()
 
@@ -64,7 +67,7 @@ class Times:
         self._epochs = dict(sorted({**{one.id: one for one in epochs}, **self._epochs}.items()))
         *self._before, self._present = boots(list(self._epochs.values()))
         self._newest = newest(self._before)
-        self._offsets = {one: boot.offset for boot in self._before for one in boot.epochs}
+        self._survey()
         self._correct(self._offset)
 
     def now(self) -> float:
@@ -85,7 +88,7 @@ class Times:
         now, offset = self._clock.read()
         if offset != self._offset:
             jump = abs(offset - self._offset)
-            if jump > DAY:
+            if jump > STEP:
                 self._jumped = now
             self._correct(offset)
             if self._found is not None and jump > STEP:
@@ -143,15 +146,15 @@ class Times:
     def age(self, reading: Reading) -> float:
         """Return for how many seconds it has been in the outbox, at least, whatever the clock has done meanwhile.
 
-        By the time since boot, also of a reading with its device's own time. Of an earlier boot by the clock, if that
-        is to be trusted; it has been there for the whole of this one in any case.
+        By the time since boot, also of a reading with its device's own time. Of an earlier boot by as long as that, and
+        all since, has certainly lasted; or by the clock, if it is known that both were right.
         """
         now = self._clock.boot()
         epoch = reading.id >> EPOCH_SHIFT
         if epoch in self._present.epochs:
             return now - reading.boot
-        least = now if self._present.id else 0.0
-        if self.sync is Sync.UNSET or now - self._jumped < HOUR or epoch in self._doubts:
+        least = max(now, now + self._lasted.get(epoch, 0.0) - reading.boot) if self._present.id else 0.0
+        if now - self._jumped < HOUR or epoch not in self._trusted:
             return least
         return max(least, now + self._offset - reading.boot - self._offsets.get(epoch, self._offset))
 
@@ -177,6 +180,15 @@ class Times:
             return self._present.synced
         return {Sync.SET: True, Sync.UNSET: False, Sync.UNKNOWN: None}[self.sync]
 
+    def _survey(self) -> None:
+        """Take note of what earlier boots tell: when they began, and how long they have lasted, at least."""
+        lasted = 0.0
+        for boot in reversed(self._before):
+            if boot.id:  # one without a name may be the same as the next
+                lasted += boot.seen
+            self._lasted.update(dict.fromkeys(boot.epochs, lasted if boot.id else 0.0))
+            self._offsets.update(dict.fromkeys(boot.epochs, boot.offset))
+
     def _correct(self, offset: float) -> None:
         self._offset = offset
         self._offsets.update(dict.fromkeys(self._present.epochs, offset))
@@ -188,6 +200,9 @@ class Times:
             self._latest = max(self._latest, self._offset)  # where somebody puts it back later, bounds stay true
         now = replace(self._present, offset=self._latest if self._is_set else self._offset, synced=self._is_set)
         self._doubts = doubtful([*self._before, now])
+        # Where nobody has asked, a clock is taken as it is.
+        sure = [one for one in self._before if self._found is None or (self.sync is Sync.SET and one.synced)]
+        self._trusted = frozenset(each for one in sure for each in one.epochs if each not in self._doubts)
 
     def _doubt(self, reading: Reading) -> Doubt | None:
         span = self._doubts.get(reading.id >> EPOCH_SHIFT)

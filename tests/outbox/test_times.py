@@ -248,6 +248,13 @@ async def test_a_device_s_own_time_is_kept(tmp_path: Path) -> None:
     ),
     evidence=st.sampled_from([NOBODY, AWAITED, Evidence(kernel=True)]),
 )
+@example(
+    steps=[
+        *[("put", 1), ("commit", None), ("step", 80_000.0), ("pass", 4000.0), ("reboot", None)],
+        *[("step", 80_000.0), ("pass", 4000.0), ("restart", None), ("pass", 4000.0), ("commit", None)],
+    ],
+    evidence=NOBODY,
+)
 @example(steps=[("put", 1), ("step", -TEN_YEARS), ("reboot", None), ("restart", None)], evidence=Evidence(kernel=True))
 @example(
     steps=[("put", 1), ("reboot", None), ("step", TEN_YEARS), ("restart", None), ("restart", None)],
@@ -331,7 +338,8 @@ def test_a_clock_that_is_not_set_makes_nothing_old() -> None:
     """Neither this one nor that of the boot which took the reading in."""
     machine = Machine()
     machine.now += 500.0
-    times = times_of(machine, Epoch(1, "earlier", START - 5000.0), Epoch(2, "later", 0.0, synced=False))
+    before = Epoch(1, "earlier", START - 5000.0, synced=True), Epoch(2, "later", 0.0, synced=False)
+    times = times_of(machine, *before)
     times.judge(AWAITED)
     assert times.sync is Sync.UNSET
     assert times.age(reading(1, 100.0)) == pytest.approx(500.0)
@@ -340,3 +348,36 @@ def test_a_clock_that_is_not_set_makes_nothing_old() -> None:
     machine.now += HOUR + 1
     assert times.age(reading(1, 100.0)) == pytest.approx(HOUR + 501.0 + 4900.0)
     assert times.age(reading(2, 100.0)) == pytest.approx(HOUR + 501.0)
+
+
+def test_only_clocks_that_are_known_to_be_right_make_what_an_earlier_boot_has_left_older_than_it_certainly_is() -> None:
+    """A step of some hours that nobody has confirmed, before or after a reboot: only what boots have lasted counts."""
+    hours = 20 * HOUR
+    for synced, evidence, at_least in (
+        (None, NOBODY, True),
+        (True, NOBODY, True),
+        (None, Evidence(kernel=True), True),
+        (True, Evidence(kernel=True), False),
+    ):
+        machine = Machine(evidence=evidence)
+        machine.step(hours)
+        old = Epoch(1, "earlier", START - 5000.0, synced=synced, seen=300.0)
+        times = times_of(machine, old, Epoch(2, "between", START - 4000.0, synced=True, seen=1000.0))
+        times.judge(evidence)
+        machine.now += HOUR + 1
+        certain = HOUR + 1 + 1000.0 + 200.0
+        assert (times.age(reading(1, 100.0)) == pytest.approx(certain)) is at_least
+        assert times.age(reading(1, 100.0)) >= certain - 0.001
+        if not at_least:
+            machine.step(5.0)
+            times.refresh()
+            assert times.age(reading(1, 100.0)) == pytest.approx(certain), "it was set a moment ago: was that right?"
+
+
+def test_boots_without_a_name_are_not_counted_twice() -> None:
+    """Two runs of which nobody knows the boot may have been of the same one."""
+    machine = Machine(evidence=NOBODY)
+    times = times_of(machine, Epoch(1, "", 0.0, seen=900.0), Epoch(2, "", 0.0, seen=1000.0))
+    times.judge(NOBODY)
+    machine.now += 50.0
+    assert times.age(reading(1, 100.0)) == pytest.approx(50.0)
