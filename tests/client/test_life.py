@@ -268,3 +268,28 @@ def test_the_face_is_complete() -> None:
     assert gateway.Client is Client
     with pytest.raises(AttributeError, match="no attribute 'Nobody'"):
         _ = gateway.Nobody  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_program_that_is_cancelled_again_leaves_nothing_running(
+    make: Make, broker: ScriptedBroker, steps: int
+) -> None:
+    """However often somebody cancels while a client closes, it closes: every part of it has ended then."""
+    inside = asyncio.Event()
+
+    async def program() -> None:
+        async with make() as client:
+            await client.connected(5)
+            inside.set()
+            await asyncio.get_running_loop().create_future()
+
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(program())
+    await inside.wait()
+    task.cancel()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert not {one for one in asyncio.all_tasks() - before if not one.done()}

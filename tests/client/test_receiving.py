@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway import Client, ClientClosed, Message, SubscriptionRefused
+from gateway.mqtt.packets import Publish
 from tests.client.conftest import NOWHERE, Make
 from tests.scripted_broker import ScriptedBroker
 
@@ -347,3 +348,33 @@ async def test_messages_that_nobody_wants_are_counted(make: Make, broker: Script
 
 async def _all(client: Client, name: str) -> list[Message]:
     return [message async for message in client.messages(name)]
+
+
+async def test_nothing_more_is_read_until_it_may_be(make: Make, broker: ScriptedBroker) -> None:
+    """A callback that cannot keep up says so; the broker keeps what is beyond that, and nothing is lost."""
+    room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    came = 0
+
+    async with make() as client:
+
+        def take(message: Message) -> None:
+            nonlocal came
+            came += 1
+            client.hold(room)
+
+        await client.subscribe("a", take, qos=0)
+        (conversation,) = broker.conversations
+        sent = 0
+        async with asyncio.timeout(20):
+            while conversation.transport.get_write_buffer_size() < 1 << 16:  # until the socket takes no more
+                for _ in range(100):
+                    broker.publish(Publish("a", b"x" * 1000))
+                sent += 100
+                await asyncio.sleep(0)
+            before = came
+            room.set_result(None)
+            while came < sent:
+                await asyncio.sleep(0)
+        client.hold(room)  # it is over: this changes nothing
+    client.hold(asyncio.get_running_loop().create_future())  # nor does this, for one that is closed
+    assert 0 < before < sent / 2
