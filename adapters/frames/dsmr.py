@@ -65,14 +65,14 @@ def decode(frame: bytes, utc_offset: int = 1) -> dict[str, Value]:
     values: dict[str, Value] = {}
     channels: dict[int, str] = {}  # the kinds of the other meters
     for one in _lines(text):
-        if one.billing is not None:
+        if one.medium is None or one.billing is not None:
             continue  # a meter that speaks IEC 62056-21 in mode D
         if one.medium == 0 and one.channel:
             _other_meter(one, one.channel, channels, values, utc_offset)
         elif one.medium == 0 and one.code == "1.0.0":
             _put(values, "time", _time(one.groups[0], utc_offset))
         else:
-            _own(one, values)
+            _own(one, one.medium, values)
     if not values.keys() - {"time"}:
         raise ValueError("no values in it")
     return values
@@ -101,11 +101,11 @@ def _lines(text: str) -> Iterator[Line]:
             yield one
 
 
-def _own(one: Line, values: dict[str, Value]) -> None:
-    key = (one.medium or 0, one.code)
+def _own(one: Line, medium: int, values: dict[str, Value]) -> None:
+    key = (medium, one.code)
     if (name := _COUNTED.get(key)) is not None:
         _put(values, name, quantity(one.groups[0]))
-    elif name := _MEASURED.get(key) or (metric(one.code) if one.medium == 1 else None):
+    elif name := _MEASURED.get(key) or (metric(one.code) if medium == 1 else None):
         # The peak of the month has its time first. What ought to have a unit and has none may be a thousand times more.
         measured = next((group for group in one.groups if "*" in group), "")
         if name == "power_limit" and measured.endswith("*A"):  # version 3

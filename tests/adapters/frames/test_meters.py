@@ -216,7 +216,7 @@ def test_a_clock_that_was_never_set_gives_no_time(time: str) -> None:
 def test_a_readout_is_no_p1_telegram() -> None:
     """What a mode D meter sends looks like a telegram of DSMR 2.2, and is told from it by how it writes its codes."""
     for code in ("1-0:1.8.0*255", "1.8.0"):
-        readout = meters.readout([f"{code}(000001.5*kWh)"])
+        readout = meters.readout([f"{code}(000001.5*kWh)", "96.7.21(00007)"])
         assert iec62056_21.decode(readout) == {"energy_import": 1.5}
         with pytest.raises(ValueError, match="no values"):
             dsmr.decode(readout)
