@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.outbox import ends
 from gateway.outbox.errors import OutboxFull
 from gateway.outbox.follower import Follower
 from gateway.outbox.log import Log
@@ -220,7 +221,7 @@ class Bounds:
 
     def _lose(self, follower: Follower, readings: Sequence[Reading], why: str, level: int = 1) -> int:
         reason = {"count": "full", "fault": self._fault or "disk-error"}.get(why, why)
-        count = self._log.lose(follower, readings, reason, self._times.wall, level)
+        count = ends.lose(self._log, follower, readings, reason, self._times.wall, level)
         self.warn(why, count)
         return count
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.outbox.card.salvage import Salvaged
 from gateway.outbox.card.thin import Thinning
-from gateway.outbox.follower import Claim
+from gateway.outbox.claims import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.quarantine import Quarantined
 from gateway.reading import Reading

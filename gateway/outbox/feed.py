@@ -8,7 +8,9 @@ from typing import Any
 
 import orjson
 
-from gateway.outbox.follower import Account, Follower
+from gateway.outbox import ends
+from gateway.outbox.claims import Account
+from gateway.outbox.follower import Follower
 from gateway.outbox.keeper import Keeper
 from gateway.outbox.log import Log
 from gateway.outbox.ranges import END
@@ -217,7 +219,7 @@ class Feed:
             page, damaged = await self._keeper.read(start, upto, PAGE)
         finally:
             shelf.loading = False
-        if damaged and (lost := self._log.damaged(self._follower, damaged)):
+        if damaged and (lost := ends.damaged(self._log, self._follower, damaged)):
             self._logger.error("a part of the outbox is damaged", blocks=len(damaged), readings=lost)
             self._follower.tell()
             self._on_progress()
@@ -244,7 +246,7 @@ class Feed:
             page = Page(one, one, [])
             while page.end <= one:
                 page, damaged = await self._keeper.read(one, one + 1, 1)
-                self._log.damaged(self._follower, damaged)
+                ends.damaged(self._log, self._follower, damaged)
             readings += [reading for reading in page.readings if reading.id == one]
         self._ended(readings, reason, end)
 
@@ -254,11 +256,11 @@ class Feed:
         self._on_progress()
 
     def _lose(self, readings: Sequence[Reading], reason: str) -> None:
-        count = self._log.lose(self._follower, readings, reason, self._times.wall)
+        count = ends.lose(self._log, self._follower, readings, reason, self._times.wall)
         if count:
             self._logger.warning(f"{self._follower.name}: readings in the ledger", reason=reason, readings=count)
 
     def _set_aside(self, readings: Sequence[Reading], reason: str) -> None:
-        count = self._log.set_aside(self._follower, readings, reason, self._times.utc(), self._times.wall)
+        count = ends.set_aside(self._log, self._follower, readings, reason, self._times.utc(), self._times.wall)
         if count:
             self._logger.warning(f"{self._follower.name}: readings in quarantine", reason=reason, readings=count)

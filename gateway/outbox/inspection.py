@@ -16,8 +16,8 @@ from typing import NamedTuple, Self
 from gateway.outbox.boots import Epoch, boots
 from gateway.outbox.card.block import DamagedBlock, decode
 from gateway.outbox.card.rows import is_block, read_claim
+from gateway.outbox.claims import Claim, is_for
 from gateway.outbox.errors import OutboxError
-from gateway.outbox.follower import Claim, is_for
 from gateway.outbox.ledger import Loss
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges

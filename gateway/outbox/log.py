@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.outbox.card.salvage import Salvaged
+from gateway.outbox.claims import Account, Claim, choice
 from gateway.outbox.commit import Commit, State
-from gateway.outbox.follower import Account, Claim, Follower, choice
-from gateway.outbox.ledger import Ledger, Loss, entries
-from gateway.outbox.quarantine import Quarantine, Quarantined
+from gateway.outbox.follower import Follower
+from gateway.outbox.ledger import Ledger
+from gateway.outbox.quarantine import Quarantine
 from gateway.outbox.ranges import END, Ranges
-from gateway.outbox.shelf import Bad
 from gateway.outbox.tail import Tail
 from gateway.reading import A_READING, EPOCH_SHIFT, Publication, Reading, Value, weigh
 
@@ -141,88 +141,11 @@ class Log:
             return True
         return all(one in follower.acked for follower in self.followers.values())
 
-    # ---- the ends that a reading can meet
-
     def acknowledge(self, follower: Follower, ids: list[int]) -> None:
         """Note what a broker has taken over, and forget what all have."""
         if fresh := follower.acknowledged(ids):
             self.settle()
             follower.on_fate(fresh, None)
-
-    def lose(
-        self,
-        follower: Follower,
-        readings: Sequence[Reading],
-        reason: str,
-        wall: Callable[[Reading], float],
-        level: int = 1,
-    ) -> int:
-        """Give up what `follower` still has of these readings, put it into the ledger, and return how many that is.
-
-        `level`: see `entries`.
-        """
-        mine = self._wanted_by(follower, readings)
-        lost = [reading for reading in mine if follower.give_up(reading.id, reading.id + 1, reason)]
-        self._enter(follower.name, lost, reason, wall, level)
-        self._done_with(lost)
-        return len(lost)
-
-    def set_aside(
-        self,
-        follower: Follower,
-        readings: Sequence[Reading],
-        reason: str,
-        now: float,
-        wall: Callable[[Reading], float],
-    ) -> int:
-        """Put what `follower` still has of these readings into the quarantine, and their seq into the ledger.
-
-        Returns how many that is. `reason` begins with the ledger's word, and may go on after a colon; `now` is UTC.
-        """
-        aside = [reading for reading in readings if follower.give_up(reading.id, reading.id + 1, reason)]
-        self.quarantine.entries += [Quarantined(follower.name, reading, reason, now) for reading in aside]
-        follower.account.quarantined += len(aside)
-        self._enter(follower.name, aside, reason.partition(":")[0], wall)
-        self._done_with(aside)
-        if not self.has_card and len(self.quarantine.entries) > SET_ASIDE:
-            self.discard(self.quarantine.entries[:-SET_ASIDE])
-        return len(aside)
-
-    def discard(self, entries: Sequence[Quarantined]) -> None:
-        """Out of the quarantine; that they are lost is in the ledger already."""
-        self._let_go(entries)
-        for entry in entries:
-            self.followers[entry.uplink].account.quarantined -= 1
-
-    def retry(self, entries: Sequence[Quarantined], boot: float, wall: Callable[[Reading], float]) -> None:
-        """Out of the quarantine, and in again as the newest, with the time at which it was measured.
-
-        The ledger goes on to explain the seq that was never delivered; the new one is a reading like any other.
-        """
-        self._let_go(entries)
-        for uplink, reading, _, _ in entries:
-            time = None if isinstance(reading.values, Publication) else wall(reading)
-            one = self.put(reading.stream, reading.values, boot, time)
-            self.taken_in -= 1  # it was counted when it was taken in first
-            for follower in self.followers.values():
-                if follower.name == uplink:
-                    follower.account.quarantined -= 1
-                    follower.account.lost -= 1
-                else:
-                    follower.account.waiting -= follower.wants(reading.stream)
-                    follower.pass_over(one)
-
-    def damaged(self, follower: Follower, blocks: Sequence[Bad]) -> int:
-        """Put what could not be read back for `follower` into the ledger: how many, not which."""
-        total = 0
-        for first, last, most in blocks:
-            last = min(last, self.flushed - 1)  # what is damaged may say more than can be
-            if count := follower.give_up(first, last + 1, "disk-error", most):
-                total += count
-                loss = Loss(follower.name, "?", first >> EPOCH_SHIFT, 0, 0, 0.0, 0.0, count, "disk-error")
-                self.ledger.enter(loss)
-        self.settle()
-        return total
 
     def settle(self) -> None:
         """Forget what every uplink has dealt with."""
@@ -247,7 +170,7 @@ class Log:
             for a, b in follower.acked.gaps(start, end):
                 needed.add(a, b)
         for a, b in needed.gaps(start, end):
-            self._take_off(self.tail.punch(a, b))
+            self.take_off(self.tail.punch(a, b))
         self._thin_at = max(SPARSE, 2 * len(self.tail))
 
     def expect(self, streams: Iterable[str], high: Collection[str]) -> None:
@@ -353,7 +276,7 @@ class Log:
         self.blocks = blocks
         secured, weight = self.secured, self.weight
         self._secure(commit.upto)
-        self._take_off([one for one in self.kept if one.id < commit.upto])
+        self.take_off([one for one in self.kept if one.id < commit.upto])
         self.kept = [one for one in self.kept if one.id >= commit.upto]
         self.flushed = max(self.flushed, commit.upto)
         if self.durable_first:
@@ -393,7 +316,7 @@ class Log:
         followers = self.followers.values()
         readings = [*self.kept, *self.tail.slice(max(self.flushed, self.tail.start), end)]
         needed = [one for one in readings if any(follower.lacks(one) for follower in followers)]
-        self._take_off(self.kept)
+        self.take_off(self.kept)
         self._secure(end)
         for one in needed:
             self.pending[one.stream] += 1
@@ -419,7 +342,7 @@ class Log:
             return
         readings = self.tail.slice(self.secured, end)
         self.secured = end
-        self._take_off(readings if self.has_card else [reading for reading in readings if reading is not None])
+        self.take_off(readings if self.has_card else [reading for reading in readings if reading is not None])
 
     def _accounts_of(self, stream: str) -> list[Account]:
         """Return the accounts of all who want this stream."""
@@ -427,44 +350,11 @@ class Log:
         self._accounts[stream] = accounts
         return accounts
 
-    def _wanted_by(self, follower: Follower, readings: Sequence[Reading]) -> Sequence[Reading]:
-        """Return those that are for this uplink; the others need not be in its way any more."""
-        if follower.devices is None:
-            return readings
-        for reading in readings:
-            if not follower.wants(reading.stream):
-                follower.pass_over(reading.id)
-        return [reading for reading in readings if follower.wants(reading.stream)]
-
-    def _take_off(self, readings: Sequence[Reading]) -> None:
+    def take_off(self, readings: Sequence[Reading]) -> None:
+        """Take these off the account of what exists only in memory."""
         for reading in readings:
             self.pending[reading.stream] -= 1
         if self._publications:
             self.weight -= sum([weigh(reading.values) for reading in readings])
         else:
             self.weight -= A_READING * len(readings)
-
-    def _done_with(self, readings: Sequence[Reading]) -> None:
-        if not readings:
-            return
-        if not self.has_card:
-            for reading in readings:
-                if all(reading.id in follower.acked for follower in self.followers.values()):
-                    self._take_off(self.tail.punch(reading.id, reading.id + 1))
-        self.settle()
-
-    def _let_go(self, entries: Sequence[Quarantined]) -> None:
-        self.quarantine.remove(entries)
-        if not self.has_card:
-            self.quarantine.gone.clear()
-
-    def _enter(
-        self,
-        uplink: str,
-        readings: Sequence[Reading],
-        reason: str,
-        wall: Callable[[Reading], float],
-        level: int = 1,
-    ) -> None:
-        for loss in entries(uplink, readings, reason, wall, level):
-            self.ledger.enter(loss)

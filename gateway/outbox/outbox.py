@@ -11,6 +11,7 @@ from typing import Any, Self
 import structlog
 
 from gateway.clock import Clock
+from gateway.outbox import ends
 from gateway.outbox.boots import Epoch
 from gateway.outbox.bounds import POLICIES, Bounds
 from gateway.outbox.brake import ROOM, Brake
@@ -286,7 +287,7 @@ class Outbox:
         Only the uplink that had set it aside sends it again.
         """
         entries = await self._aside(ids)
-        self._log.retry(entries, self._boot(), self._times.wall)
+        ends.retry(self._log, entries, self._boot(), self._times.wall)
         self._on_progress()
         self._wake()
         return len(entries)
@@ -294,7 +295,7 @@ class Outbox:
     async def discard(self, ids: Collection[int] | None = None) -> int:
         """Put what was set aside, all of it or these ids, into the ledger; return how many that is."""
         entries = await self._aside(ids)
-        self._log.discard(entries)
+        ends.discard(self._log, entries)
         self._on_progress()
         return len(entries)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gateway.outbox import ends
 from gateway.outbox.card.salvage import Salvaged
 from gateway.outbox.card.walk import Walked
-from gateway.outbox.follower import Claim, Follower
+from gateway.outbox.claims import Claim
+from gateway.outbox.follower import Follower
 from gateway.outbox.ledger import Loss
 from gateway.outbox.log import Log
 from gateway.outbox.ranges import Ranges
@@ -64,7 +66,7 @@ def recovered(log: Log, present: Sequence[tuple[int, int]], most: Mapping[str, i
         missing = [span for a, b in follower.acked.gaps(0, start) for span in stored.gaps(a, b)]
         count = 0
         for first, end in missing:
-            count += log.damaged(follower, [(first, end - 1, max(0, most.get(name, 0) - count))])
+            count += ends.damaged(log, follower, [(first, end - 1, max(0, most.get(name, 0) - count))])
         lost.append(count)
         for _, end in log.hidden:  # how many of these, nobody knows
             epoch = (end - 1) >> EPOCH_SHIFT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.outbox import ends
 from gateway.outbox.follower import Follower
 from gateway.outbox.keeper import Keeper
 from gateway.outbox.log import Log
@@ -35,7 +36,7 @@ async def forget(log: Log, keeper: Keeper, times: Times, follower: Follower) -> 
 
     Raises OSError if the card cannot be read.
     """
-    log.discard([entry for entry in await keeper.quarantined() if entry.uplink == follower.name])
+    ends.discard(log, [entry for entry in await keeper.quarantined() if entry.uplink == follower.name])
     follower.left(follower.unrelease(), sent=True)
     count = await _give_up(log, keeper, times, follower, lambda _: True)
     log.remove(follower.name)  # in the same turn of the loop, so that nothing was put in meanwhile
@@ -55,11 +56,11 @@ async def _give_up(
             page, damaged = await keeper.read(at, log.tail.start, AT_ONCE)
             if page.end <= at:
                 raise OSError("the card cannot be read")
-            log.damaged(follower, damaged)
+            ends.damaged(log, follower, damaged)
             readings, end = page.readings, page.end
         times.refresh()
-        count += log.lose(
-            follower, [one for one in readings if one.id in follower.todo and is_meant(one)], REASON, times.wall
+        count += ends.lose(
+            log, follower, [one for one in readings if one.id in follower.todo and is_meant(one)], REASON, times.wall
         )
         at = end
     return count

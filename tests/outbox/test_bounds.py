@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gateway.cli.selftest.card import FULL, Card, during
 from gateway.clock import Clock
-from gateway.outbox import Outbox, OutboxFull
+from gateway.outbox import Outbox, OutboxFull, ends
 from gateway.outbox.audit import audit
 from gateway.outbox.boots import Epoch
 from gateway.outbox.bounds import BESIDE, POLICIES, Bounds
@@ -132,9 +132,9 @@ class MemoryMachine(RuleBasedStateMachine):
         if fate == "acknowledge":
             self.log.acknowledge(follower, ids)
         elif fate == "lose":
-            self.log.lose(follower, readings, "rejected", lambda reading: reading.boot)
+            ends.lose(self.log, follower, readings, "rejected", lambda reading: reading.boot)
         elif fate == "aside":
-            self.log.set_aside(follower, readings, "poison", self.now, lambda reading: reading.boot)
+            ends.set_aside(self.log, follower, readings, "poison", self.now, lambda reading: reading.boot)
         else:
             follower.left(ids, sent=True)
             self.in_flight[name] -= set(ids)
@@ -187,7 +187,7 @@ def test_the_ledger_in_memory_stays_short_and_its_sum_right() -> None:
         log.put("", {"n": 1}, 0.0, None)
     follower = log.followers["client"]
     for reading in log.take(follower, 10_000)[::2]:
-        log.lose(follower, [reading], "rejected", lambda reading: reading.boot)
+        ends.lose(log, follower, [reading], "rejected", lambda reading: reading.boot)
     assert len(log.ledger.losses) <= 1000
     assert sum(loss.count for loss in log.ledger.losses) == follower.account.lost == 5000
     assert log.ledger.losses[0].first_seq == 1
@@ -200,7 +200,7 @@ def test_the_quarantine_in_memory_is_bounded() -> None:
     for _ in range(1500):
         log.put("", Publication("t", b"x"), 0.0, None)
     follower = log.followers["client"]
-    log.set_aside(follower, log.take(follower, 1500), "too-big: 9 bytes", 5.0, lambda reading: 1.0)
+    ends.set_aside(log, follower, log.take(follower, 1500), "too-big: 9 bytes", 5.0, lambda reading: 1.0)
     assert (follower.account.quarantined, follower.account.lost, follower.account.waiting) == (1000, 1500, 0)
     (loss,) = log.ledger.losses
     assert (loss.first_seq, loss.last_seq, loss.reason) == (1, 1500, "too-big")

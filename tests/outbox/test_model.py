@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.clock import Clock
+from gateway.outbox import ends
 from gateway.outbox.boots import Epoch
 from gateway.outbox.bounds import Bounds
 from gateway.outbox.card.room import Written
@@ -228,7 +229,7 @@ class OutboxMachine(RuleBasedStateMachine):
         if ids := self.draw_in_flight(name, data):
             fresh = set(ids) - self.ends[name].all()
             follower = self.log.followers[name]
-            self.log.set_aside(follower, [self.readings[one] for one in ids], "too-big", self.now, boot)
+            ends.set_aside(self.log, follower, [self.readings[one] for one in ids], "too-big", self.now, boot)
             follower.tell()
             self.ends[name].aside |= fresh
             self.ended[name] |= fresh
@@ -242,13 +243,13 @@ class OutboxMachine(RuleBasedStateMachine):
             assert {entry.reading.id for entry in entries if entry.uplink == name} == self.ends[name].aside
         first = self.log.next_id
         if again:
-            self.log.retry(entries, self.now, boot)
+            ends.retry(self.log, entries, self.now, boot)
             for one, entry in zip(range(first, self.log.next_id), entries, strict=True):
                 self.note(one)
                 self.not_for[next(name for name in UPLINKS if name != entry.uplink)].add(one)
                 self.ends[entry.uplink].again.add(entry.reading.id)
         else:
-            self.log.discard(entries)
+            ends.discard(self.log, entries)
             for entry in entries:
                 self.ends[entry.uplink].lost.add(entry.reading.id)
         for entry in entries:

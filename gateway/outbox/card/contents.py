@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway.outbox.card.block import DamagedBlock, decode
 from gateway.outbox.card.rows import LOSS, is_block
-from gateway.outbox.follower import is_for
+from gateway.outbox.claims import is_for
 from gateway.outbox.ledger import Loss
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges

@@ -15,7 +15,7 @@ from gateway.outbox.card import aside
 from gateway.outbox.card.mark import Mark
 from gateway.outbox.card.salvage import Salvage, Salvaged, awaited
 from gateway.outbox.card.walk import Walk, Walked
-from gateway.outbox.follower import Claim
+from gateway.outbox.claims import Claim
 from gateway.outbox.ranges import END, Ranges
 
 AT_START = 1.5

@@ -20,8 +20,8 @@ from gateway.outbox.card.opening import Damaged, connect, examine, is_damage, is
 from gateway.outbox.card.salvage import Salvaged
 from gateway.outbox.card.standby import APART, is_fault, look
 from gateway.outbox.card.starting import Begun, await_salvage, begin, survey
+from gateway.outbox.claims import choice
 from gateway.outbox.errors import OutboxError
-from gateway.outbox.follower import choice
 from gateway.reading import EPOCH_SHIFT
 
 Circumstances: TypeAlias = tuple[str, float, float, float, Sequence[str], Sequence[str]]

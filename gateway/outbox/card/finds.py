@@ -13,7 +13,7 @@ from gateway.outbox.card.block import DamagedBlock, decode
 from gateway.outbox.card.opening import is_whole
 from gateway.outbox.card.pages import Row
 from gateway.outbox.card.rows import LAST_EPOCH, DamagedRow, Run, block_sum, is_block, read_claim
-from gateway.outbox.follower import Claim
+from gateway.outbox.claims import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.ranges import END, Ranges
 from gateway.reading import EPOCH_SHIFT

@@ -12,7 +12,7 @@ import orjson
 
 from gateway.outbox.boots import Epoch
 from gateway.outbox.card.block import DamagedBlock, decode
-from gateway.outbox.follower import Claim
+from gateway.outbox.claims import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.ranges import END
 from gateway.reading import EPOCH_SHIFT, Reading

@@ -22,7 +22,7 @@ from gateway.outbox.card.mark import Mark
 from gateway.outbox.card.opening import log_of
 from gateway.outbox.card.pages import Pages, Row
 from gateway.outbox.card.rows import GAP, LOSS, Run, block_sum, claims, enter, write_claims
-from gateway.outbox.follower import Claim
+from gateway.outbox.claims import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.ranges import END, Ranges
 from gateway.reading import EPOCH_SHIFT

@@ -12,8 +12,8 @@ from gateway.outbox.boots import Epoch, begun_after, boots
 from gateway.outbox.card.mark import Mark
 from gateway.outbox.card.rows import GAP, Run, as_told, claims, enter, known_end, runs, write_claims
 from gateway.outbox.card.salvage import awaiting
+from gateway.outbox.claims import Claim
 from gateway.outbox.commit import State
-from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
 from gateway.reading import EPOCH_SHIFT
 

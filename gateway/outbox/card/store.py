@@ -30,9 +30,9 @@ from gateway.outbox.card.starting import Begun, begin
 from gateway.outbox.card.thin import Choice, Terraces, Thinned, choose, rewrite
 from gateway.outbox.card.walk import Walked
 from gateway.outbox.card.wear import CHECKPOINT, PAGE_SIZE, Meter, log_length
+from gateway.outbox.claims import Claim
 from gateway.outbox.commit import Commit, State
 from gateway.outbox.errors import OutboxError
-from gateway.outbox.follower import Claim
 from gateway.outbox.ledger import Loss
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.ranges import Ranges

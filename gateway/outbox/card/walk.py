@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from gateway.outbox.card.contents import read
 from gateway.outbox.card.opening import Damaged, is_whole
-from gateway.outbox.follower import Claim, is_for
+from gateway.outbox.claims import Claim, is_for
 from gateway.outbox.ranges import Ranges
 
 ROWS = 100
