@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import tomllib
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 import structlog
 
 from gateway import registry
+from gateway.config.secret import Surroundings
 from gateway.devices import Put, RunningDevice
 from gateway.reading import Value
 from gateway.testing.stand_in import SerialStandIn
@@ -86,7 +88,9 @@ class Case:
         except registry.AdapterError as error:
             raise CaseFailed(f"{self.folder}: {error}; a case is a folder <adapter>/<case>") from error
         port = {"port": "/dev/null"} if "port" in kind.model_fields else {}
-        adapter: Any = kind(**{**port, **self.keys})
+        # As a config does: files that it names are beside it.
+        keys = {**port, **self.keys}
+        adapter: Any = kind.model_validate(keys, context=Surroundings(self.folder, os.environ))
         if not hasattr(adapter, "taker"):
             raise CaseFailed(f"{self.folder}: {kind.__name__} has no `taker`: it takes no bytes that just come")
         asyncio.run(self._check(adapter, cuts(self.wire), self.readings, self.skipped))
