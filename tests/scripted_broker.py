@@ -153,9 +153,13 @@ class ScriptedBroker:
 
     async def stop(self) -> None:
         """Listen no more and drop every connection."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        server, self._server = self._server, None
+        if server is not None:
+            # What was accepted in this turn fails, and stays open, if its server is closed before it is a connection.
+            for one in server.sockets:
+                asyncio.get_running_loop().remove_reader(one.fileno())
+            await asyncio.sleep(0)
+            server.close()
         if self._unix:
             self._unix.unlink(missing_ok=True)
         self.drop()

@@ -63,8 +63,8 @@ async def listening(
 
     `taking` makes what takes the bytes of one connection, and gets the way back. At most `most` connections are open at
     once, and one that brings nothing for `idle` seconds, or is `longest` seconds old, is closed; `refused` is told the
-    reason. What is given is to be awaited: it never
-    ends, and raises what a taker raises. Raises DeviceError when the address cannot be had.
+    reason. What is given is to be awaited: it never ends, and raises what a taker raises. Raises DeviceError when the
+    address cannot be had.
     """
     loop = asyncio.get_running_loop()
     listener = Listener(taking, refused, most, idle, longest)
@@ -77,9 +77,16 @@ async def listening(
         await server.start_serving()
         yield listener.broken
     finally:
-        server.close()
-        for connection in [*listener.connections]:
-            connection.abort()
+        # What was accepted in this turn fails, and stays open, if its server is closed before it is a connection.
+        for one in server.sockets:
+            loop.remove_reader(one.fileno())
+        try:
+            for _ in range(2):
+                await asyncio.sleep(0)
+        finally:
+            server.close()
+            for connection in [*listener.connections]:
+                connection.abort()
         await server.wait_closed()
         await asyncio.sleep(0)  # for the transports to close what they have
 
