@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,32 +11,24 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.outbox import ends
-from gateway.outbox.boots import Epoch
+from gateway.outbox.assembly import Assembly
 from gateway.outbox.bounds import POLICIES, Bounds
 from gateway.outbox.brake import ROOM, Brake
 from gateway.outbox.card.store import Store
 from gateway.outbox.card.wear import Wear
-from gateway.outbox.card.writer import Writer
-from gateway.outbox.commit import State
-from gateway.outbox.committer import Committer
 from gateway.outbox.errors import OutboxError
 from gateway.outbox.feed import Feed
-from gateway.outbox.follower import Follower
 from gateway.outbox.keeper import Keeper
 from gateway.outbox.ledger import Loss, nobody
 from gateway.outbox.log import Log
-from gateway.outbox.memory import Memory
 from gateway.outbox.quarantine import Quarantined
 from gateway.outbox.timekeeper import Timekeeper
 from gateway.outbox.times import Times
 from gateway.outbox.trim import forget, trim
 from gateway.reading import A_READING, Publication, Value, weigh
-from gateway.timesync import RELEASED
 
 CALM = 0.001
 """Seconds without a reading after which the next one is sent at once; in between they go together."""
-LITTLE = 500_000
-"""Bytes of room in the outbox that are worth a warning at start."""
 
 
 class Outbox:
@@ -76,28 +67,28 @@ class Outbox:
             raise ValueError(f"when_full is {when_full!r}, and must be one of {', '.join(POLICIES)}")
         self._uplinks = list(uplinks)
         self._high = frozenset(high)
-        self._devices = devices
-        self._interval = commit_interval
-        self._max_count = max_count
-        self._max_size = max_size
-        self._memory_limit = memory_limit
-        self._max_age = max_age
         self._when_full = when_full
         self._clock = clock or Clock()
         self._hold = hold_unsynced
         self._timekeeper: Timekeeper | None = None
         self._logger = logger or structlog.get_logger()
-        self._store = (
-            Store(
-                path,
-                max_size=max_size,
-                keep_free=keep_free,
-                uplinks=self._uplinks,
-                streams=list(streams),
-                devices=devices,
-            )
-            if path is not None
-            else None
+        self._store: Store | None = None
+        if path is not None:
+            bounds = {"max_size": max_size, "keep_free": keep_free}
+            self._store = Store(path, **bounds, uplinks=self._uplinks, streams=list(streams), devices=devices)
+        self._assembly = Assembly(
+            self._store,
+            self._uplinks,
+            commit_interval,
+            max_count,
+            max_size,
+            memory_limit,
+            max_age,
+            when_full,
+            self._high,
+            devices,
+            self._clock,
+            self._logger,
         )
         self._log: Log
         self._times: Times
@@ -115,15 +106,11 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._boot = self._clock.boot
         self._began = self._boot()
-        if self._store is None:
-            _, offset = self._clock.read()
-            self._build(State(1), [Epoch(1, self._clock.boot_id, offset, since=RELEASED)], offset)
-            self._keeper = Memory(self._log, self._times, self._bounds)
-        else:
-            self._keeper = await self._open(self._store)
+        parts = await self._assembly.open(self._on_commit, self._on_news)
+        self._log, self._times, self._bounds, self._keeper = parts.log, parts.times, parts.bounds, parts.keeper
+        self.found = parts.found
         self._brake = Brake(self._log, self._keeper)
-        for name, follower in self._log.followers.items():
-            self._feeds[name] = self._feed(follower)
+        self._feed_all()
         if self._clock.evidence is not None:
             self._timekeeper = Timekeeper(self._times, self._clock.evidence, self._hold, self._on_clock, self._logger)
             self._timekeeper.open()
@@ -139,67 +126,6 @@ class Outbox:
             for feed in self._feeds.values():
                 await feed.close()
             await self._keeper.close()
-
-    def _feed(self, follower: Follower) -> Feed:
-        return Feed(follower, self._log, self._times, self._keeper, on_progress=self._on_progress, logger=self._logger)
-
-    def _build(self, state: State, epochs: Sequence[Epoch], offset: float) -> None:
-        has_card = self._store is not None
-        self._log = Log(
-            state,
-            self._uplinks,
-            durable_first=has_card and self._interval == 0,
-            has_card=has_card,
-            high=self._high,
-            devices=self._devices,
-        )
-        self._times = Times(self._clock, epochs, offset)
-        self._bounds = Bounds(
-            self._log,
-            self._times,
-            max_count=self._max_count,
-            max_size=self._max_size,
-            max_age=self._max_age,
-            when_full=self._when_full,
-            memory_limit=self._memory_limit,
-            logger=self._logger,
-        )
-
-    async def _open(self, store: Store) -> Keeper:
-        writer = Writer()
-        writer.start()
-        boot, offset = self._clock.read()
-        try:
-            opening = partial(store.open, self._clock.boot_id, offset, self._interval, boot)
-            state, epochs = await writer.submit(opening)
-            room = await writer.submit(store.written)
-        except BaseException:
-            writer.submit(store.close)  # also what an opening that was cancelled has opened by then
-            await writer.stop(1.0)
-            raise
-        self._build(state, epochs, offset)
-        self.found = state.losses
-        for remark in state.remarks:
-            self._logger.warning(remark)
-        if room.limit - room.used < LITTLE:
-            self._logger.warning(
-                "the outbox has next to no room, and readings that cannot be sent will go into the ledger: "
-                "make room on the card, or change keep_free or max_size in [outbox]",
-                **{"free on the card": room.free, "the outbox may take": room.limit, "it takes": room.used},
-            )
-        committer = Committer(
-            self._log,
-            store,
-            writer,
-            self._times,
-            self._bounds,
-            interval=self._interval,
-            on_change=self._on_commit,
-            on_news=self._on_news,
-            logger=self._logger,
-        )
-        committer.take_note(room)
-        return committer
 
     def put(
         self, stream: str, values: dict[str, Value], time: float | None = None, age: float = 0.0
@@ -332,8 +258,7 @@ class Outbox:
                 raise ValueError(f'the outbox cannot take the uplink "{name}" back while it is open')
             self._uplinks.append(name)
             self._log.join(name, devices)
-            if name not in self._feeds:
-                self._feeds[name] = self._feed(self._log.followers[name])
+            self._feed_all()
             self._keeper.schedule()
         return self._feeds[name]
 
@@ -443,7 +368,9 @@ class Outbox:
     def _feed_all(self) -> None:
         for name, follower in self._log.followers.items():
             if name not in self._feeds:
-                self._feeds[name] = self._feed(follower)
+                self._feeds[name] = Feed(
+                    follower, self._log, self._times, self._keeper, on_progress=self._on_progress, logger=self._logger
+                )
 
     def _on_news(self) -> None:
         """More is known of what earlier runs have left."""
