@@ -24,10 +24,11 @@ from gateway.outbox.card.mark import write as write_mark
 from gateway.outbox.card.opening import Damaged, connect
 from gateway.outbox.card.place import carry_over, check, identify
 from gateway.outbox.card.room import Written, measure
-from gateway.outbox.card.rows import LAG, Run, block_sum, enter, is_told, known_end, write_claims
+from gateway.outbox.card.rows import LAG, Run, is_told, known_end, write_claims
 from gateway.outbox.card.salvage import Salvage, Salvaged
 from gateway.outbox.card.starting import Begun, begin
-from gateway.outbox.card.thin import Choice, Terraces, Thinned, choose, rewrite
+from gateway.outbox.card.thin import Choice, Terraces, Thinned, choose
+from gateway.outbox.card.transaction import write
 from gateway.outbox.card.walk import Walked
 from gateway.outbox.card.wear import CHECKPOINT, PAGE_SIZE, Meter, log_length
 from gateway.outbox.claims import Claim
@@ -244,25 +245,7 @@ class Store:
             run = run._replace(**clock._asdict())
         db.execute("BEGIN IMMEDIATE")
         try:
-            db.executemany(
-                "INSERT INTO block (first_id, last_id, count, data, priority, crc) VALUES (?, ?, ?, ?, ?, ?)",
-                [(*block, block_sum(*block[:4])) for block in blocks],
-            )
-            gone = "DELETE FROM block WHERE first_id >= ? AND first_id < ? AND last_id < ?"
-            spans = [*self._earlier.hidden.gaps(0, commit.floor), *commit.spent]
-            deleted = sum(db.execute(gone, (start, end, end)).rowcount for start, end in spans)
-            if commit.salvaged is not None:
-                commit.salvaged.write(db)
-            write_claims(db, commit.claims.items())
-            db.executemany("DELETE FROM uplink WHERE name = ?", [(name,) for name in commit.forgotten])
-            for loss in commit.losses:
-                enter(db, loss)
-            db.executemany(
-                "INSERT OR REPLACE INTO quarantine (uplink, id, reason, time, data) VALUES (?, ?, ?, ?, ?)",
-                [(one.uplink, one.reading.id, one.reason, one.time, encode([one.reading])) for one in commit.aside],
-            )
-            db.executemany("DELETE FROM quarantine WHERE uplink = ? AND id = ?", commit.gone)
-            thinned = None if commit.thinning is None else rewrite(db, commit.thinning)
+            deleted, thinned = write(db, commit, blocks, self._earlier.hidden)
             lag = self._lag + len(blocks)
             goes = self._lag and (deleted or thinned)  # perhaps what told
             if goes or lag > LAG or not is_told(self._run, run, commit.readings):
