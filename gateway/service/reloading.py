@@ -18,6 +18,8 @@ from gateway.watch import Watch
 
 PROBLEMS = 20
 """Lines about what is wrong in a config, in an answer and in the log."""
+COMMAND = "command"
+"""Who has asked, where that can be anybody who may publish."""
 
 
 class WrongConfig(ValueError):
@@ -65,7 +67,7 @@ class Reloading:
 
     def command(self, _: Mapping[str, Any]) -> Awaitable[Mapping[str, Any]]:
         """Reload, and answer before uplinks are changed: one of them carries the answer. Raises ValueError."""
-        return self._told(self._asked("command"))
+        return self._told(self._asked(COMMAND))
 
     async def request(self, file: str, dry: bool = False) -> dict[str, Any]:
         """Reload, and answer when it is done; `dry`: only say what would be. What is wrong in the config is `problems`.
@@ -149,7 +151,12 @@ class Reloading:
             raise ValueError(f"{type(error).__name__} while the config was read; the log says more") from None
 
     def _refuse(self, who: str, error: ValueError) -> None:
+        """Say it in status and log; there not again, if anybody sends one command after the other."""
         lines = str(error).splitlines()
+        remark = f"the config is wrong, the one before goes on ({lines[0]})"
+        is_news, self._watch.remark = remark != self._watch.remark, remark
+        if not is_news and who == COMMAND:
+            return
         for line in lines:
             self._logger.error(line)
         self._logger.error(
@@ -157,7 +164,6 @@ class Reloading:
             f"sensor-gateway check -c {self._file}",
             by=who,
         )
-        self._watch.remark = f"the config is wrong, the one before goes on ({lines[0]})"
 
 
 def _heard(told: asyncio.Future[Plan]) -> None:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from gateway import Adapter, Device
 from gateway.announce import Announcer
 from gateway.clock import Clock
-from gateway.config import Config, load
+from gateway.config import Config, ConfigError, Problem, load
 from gateway.config.models import Device as DeviceSection
 from gateway.devices import Spent
 from gateway.metric import Metric
@@ -177,6 +177,20 @@ async def test_a_config_that_cannot_be_read_leaves_all_as_it_is(site: Site) -> N
     assert await site.reloading.request(str(site.file)) == {}
     assert "goes on" not in site.watch.status()
     assert list(site.parts.devices) == ["a"]
+
+
+async def test_a_flood_of_commands_does_not_fill_the_log(site: Site) -> None:
+    """What is wrong is said once to the log, and each time to whoever has asked; a signal comes from somebody here."""
+    site.reads = [ConfigError([Problem(site.file, 1, 1, "no")]) for _ in range(11)]
+    with capture_logs() as log:
+        for _ in range(10):
+            with pytest.raises(ValueError, match="gateway"):
+                await site.reloading.command({})
+            await until(lambda: site.reloading._task is None)
+        site.reloading.on_signal()
+        await until(lambda: site.ready() == 11)
+    said = [line["event"] for line in log if line["log_level"] == "error"]
+    assert said == 2 * [f"{site.file}:1:1: error: no", said[1]]
 
 
 async def test_another_file_is_not_what_the_service_reads(site: Site, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Site:
         self.folder = folder
         self.broker = broker
         self.uplink = uplink
+        self.outbox: dict[str, object] = {}
         self.file = self.write()
         self.gateway = Gateway(self.file)
 
@@ -54,6 +55,7 @@ class Site:
             self.folder,
             brokers=brokers,
             devices=devices,  # type: ignore[arg-type]
+            outbox=self.outbox,
             uplink={**self.uplink, **uplink},
         )
         with file.open("a") as end:
@@ -342,6 +344,58 @@ def test_a_command_reloads_and_is_answered_before_its_own_uplink_changes(folder:
         assert f"{site.file}:" in answer["reason"]
         assert gateway.stop().status == 0
         assert SECRET not in gateway.log + json.dumps([answer, again])
+
+
+def test_an_uplink_that_was_new_is_known_after_a_kill(site: Site, folder: Path, broker: Mosquitto) -> None:
+    """With the first transaction after it has come: what it has not got by then is there after the kill."""
+    with Mosquitto(folder, "late") as late, SerialDevice("boiler", folder, rate=100) as boiler:
+        more = f'\n[uplinks.other]\nbrokers = ["{late.url}"]\nreconnect_min = "100ms"\nreconnect_max = "1s"\n'
+        late.stop()
+        site.outbox = {"commit_interval": "0s"}
+        site.write(boiler)
+        site.gateway.start()
+        boiler.wait_opened(5)
+        boiler.resume()
+        boiler.wait_written(50, 10)
+        site.reload(boiler, more=more)
+        boiler.wait_written(boiler.written + 50, 10)
+        boiler.pause()
+        boiler.wait_read(10)
+        waits = site.gateway.wait_figures(lambda one: one["uplinks"]["cloud"]["waiting"] == 0, WAIT, "near has all")
+        count = waits["uplinks"]["other"]["waiting"]
+        assert count >= 50
+        site.gateway.kill()
+        late.start()
+        with Subscriber(late) as seen:
+            site.gateway.start()
+            site.gateway.wait_figures(lambda one: one["uplinks"]["other"]["waiting"] == 0, WAIT, "all is there")
+            assert site.gateway.stop().status == 0
+            seen.quiet(0.3, 10)
+            (stream,) = seen.account("boiler").values()
+            assert stream.numbers == set(range(boiler.written - count + 1, boiler.written + 1))
+
+
+def test_a_burst_of_signals_and_the_last_one_stops(site: Site, folder: Path, broker: Mosquitto) -> None:
+    """Reloads wait for each other, and the end for the one that is under way: in order, and nothing is lost."""
+    with Subscriber(broker) as seen, SerialDevice("boiler", folder, rate=200) as boiler:
+        site.write(boiler, simulated("tank"))
+        site.gateway.start()
+        boiler.wait_opened(5)
+        boiler.resume()
+        boiler.wait_written(50, 10)
+        for turn in range(30):
+            site.write(boiler, simulated(f"tank-{turn}"), window=turn + 1)
+            site.gateway.send(signal.SIGHUP)
+            boiler.wait_written(boiler.written + 2, 10)
+        assert site.gateway.stop().status == 0
+        seen.quiet(0.3, 10)
+        for name in {one.topic.split("/")[2] for one in seen.arrivals if one.topic.count("/") == 2} - {"status"}:
+            (stream,) = seen.account(name).values()
+            assert (stream.gaps, stream.conflicts) == ([], [])
+        cloud = site.gateway.figures["uplinks"]["cloud"]
+        assert site.gateway.figures["taken_in"] == cloud["delivered"] + cloud["waiting"] + cloud["lost"]
+        assert cloud["lost"] == 0
+        assert site.gateway.log.count("boiler: online") == 1
 
 
 def test_systemd_sends_the_signal_and_is_told_what_comes_of_it() -> None:
