@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -11,6 +12,8 @@ import typer
 from gateway.cli.run import DEFAULT_CONFIG, EX_CONFIG
 
 EX_REFUSED, EX_NOPERM = 69, 77  # sysexits.h
+STATE = "/var/lib/sensor-gateway"
+"""What systemd gives the service as its state directory."""
 
 
 def reload(
@@ -25,24 +28,33 @@ def reload(
     Exit status: 0 done, 69 the service refuses or does not run, 77 it belongs to another user, 78 the config is wrong
     and nothing has changed.
     """
-    from gateway.config import ConfigError, load_outbox
+    from gateway.config import ConfigError
     from gateway.control import Refused, ask, place
 
     try:
-        outbox = path or load_outbox(config).path
+        outbox = path or _outbox(config)
         told = ask(place(outbox), "reload", file=str(config.absolute()), dry=dry_run)
     except ConfigError as error:
         _wrong(str(error))
     except PermissionError:
         _say("the service belongs to another user: try again as that user, or as root", EX_NOPERM)
     except (FileNotFoundError, ConnectionRefusedError):
-        _say(f"no service listens beside {outbox}: does it run, with this [outbox] path?", EX_REFUSED)
+        _say(f"no service listens beside {outbox}: does it run? If its outbox is elsewhere, say --path", EX_REFUSED)
     except (Refused, OSError) as error:
         _say(str(error), EX_REFUSED)
     if "problems" in told:
         _wrong("\n".join(told["problems"]))
     for line in lines(told):
         print(line)
+
+
+def _outbox(config: Path) -> Path:
+    """Return where the service has its outbox: where the config says, else where systemd or a user would have it."""
+    from gateway.config import load_outbox
+    from gateway.control import place
+
+    found = [load_outbox(config, environ={**os.environ, **more}).path for more in ({}, {"STATE_DIRECTORY": STATE})]
+    return next((outbox for outbox in found if place(outbox).exists()), found[0])
 
 
 def lines(told: dict[str, Any]) -> list[str]:
