@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.cli.selftest.card import SYNC, WRITE, Card, during
 from gateway.outbox import Outbox
 from gateway.outbox.audit import audit
 from gateway.outbox.card.aside import unfinished
@@ -185,3 +186,145 @@ async def test_a_salvage_that_is_killed_goes_on_at_the_next_start(tmp_path: Path
     assert [loss.count for loss in losses if loss.reason in ("too-big", "rejected")] == [1, 1]
     with Inspection(path) as card:
         assert audit(card).problems == []
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+async def test_what_goes_in_strict_order_waits_until_all_is_known(tmp_path: Path) -> None:
+    """Who makes no difference between live and backlog gets nothing new before what is old."""
+    path = tmp_path / "o.db"
+    ids = await backlog(path)
+    damage(path)
+    async with slow(path) as outbox:
+        feed = outbox.follow("cloud")
+        new = put(outbox, 10)
+        assert feed.take(100) == []
+        await until(lambda: not outbox.hidden)
+        missing = sum(loss.count for loss in await outbox.ledger() if loss.reason == "disk-error")
+        got = ids_of(await take_all(feed, feed.account.waiting))
+        assert got == sorted(got)
+        assert got[-10:] == new
+        assert len(got) == len(ids) - missing + 10
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+@pytest.mark.parametrize("marked", [True, False])
+async def test_a_large_file_that_is_no_outbox(tmp_path: Path, marked: bool) -> None:
+    """Nobody loses anything by a foreign one, and it is never deleted; one that has replaced an outbox is a loss."""
+    path = tmp_path / "o.db"
+    if marked:
+        async with Outbox(path, ["cloud"]):
+            pass
+    noise = b"these are my notes\n" * 5000
+    path.write_bytes(noise)
+    async with slow(path) as outbox:
+        assert outbox.hidden
+        new = put(outbox, 10)
+        await until(lambda: not outbox.hidden)
+        await until(lambda: not unfinished(path))
+        assert ids_of(await take_all(outbox.follow("cloud"), 10)) == new
+        assert [(loss.epoch, loss.reason) for loss in await outbox.ledger()] == [(1, "disk-error")] * marked
+    kept = Path(f"{path}.damaged-1" if marked else f"{path}.foreign-1")
+    assert kept.read_bytes() == noise
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+async def test_an_uplink_that_is_not_in_the_config_keeps_what_waits_for_it(tmp_path: Path) -> None:
+    """A damage makes nobody forget it; it can be let go of when all is known, and not before."""
+    path = tmp_path / "o.db"
+    ids = await backlog(path)
+    damage(path)
+    outbox = Outbox(path, ["other"], commit_interval=3600.0)
+    assert outbox._store is not None
+    outbox._store._seconds = 0.0
+    async with outbox:
+        with pytest.raises(OSError, match="looked through"):
+            await outbox.trim(0.0)
+        put(outbox, 10)
+        await until(lambda: not outbox.hidden)
+        losses = await outbox.ledger()
+        missing = sum(loss.count for loss in losses if (loss.uplink, loss.reason) == ("cloud", "disk-error"))
+        assert outbox.strangers == {"cloud": len(ids) - missing}
+        await outbox.flush()
+    async with Outbox(path, ["other"]) as outbox:
+        assert outbox.strangers == {"cloud": len(ids) - missing}
+        assert await outbox.forget("cloud") == len(ids) - missing
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+async def test_a_file_that_breaks_while_another_is_salvaged_is_salvaged_as_well(tmp_path: Path) -> None:
+    """Both are put aside, both are read, and each reading comes once."""
+    path = tmp_path / "o.db"
+    ids = await backlog(path)
+    damage(path)
+    async with slow(path) as outbox:
+        feed = outbox.follow("cloud")
+        feed.begin_live()
+        new = put(outbox, 40)
+        await outbox.flush()
+        feed.acknowledged(ids_of(feed.take(10)))
+        await outbox.flush()
+        assert outbox.hidden
+    assert len(unfinished(path)) == 1
+    damage(path)
+    async with slow(path) as outbox:
+        assert len(unfinished(path)) == 2
+        await until(lambda: not outbox.hidden)
+        await until(lambda: not unfinished(path))
+        feed = outbox.follow("cloud")
+        got = ids_of(await take_all(feed, feed.account.waiting))
+        missing = sum(loss.count for loss in await outbox.ledger() if loss.reason == "disk-error")
+    assert len(set(got)) == len(got) == len(ids) + 30 - missing
+    assert set(got) <= {*ids, *new[10:]}
+    assert missing < 100
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+@pytest.mark.parametrize("operation", ["write", "sync"])
+async def test_a_card_that_fails_meanwhile_only_makes_it_take_longer(
+    tmp_path: Path, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be written is read again, and nothing is lost by it."""
+    monkeypatch.setattr("gateway.outbox.recall.LATER", 0.01)
+    path = tmp_path / "o.db"
+    ids = await backlog(path)
+    damage(path)
+    with Card() as card:
+        async with slow(path) as outbox:
+            card.restart(during({operation}, WRITE if operation == "write" else SYNC, 20, 60))
+            await until(lambda: not outbox.hidden)
+            assert card.failed
+            card.heal()
+            feed = outbox.follow("cloud")
+            missing = sum(loss.count for loss in await outbox.ledger() if loss.reason == "disk-error")
+            got = ids_of(await take_all(feed, feed.account.waiting))
+            assert len(set(got)) == len(got) == len(ids) - missing
+            assert missing < 50
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+async def test_a_large_file_that_breaks_while_it_is_looked_through(tmp_path: Path) -> None:
+    """It is set up anew, what is whole is sent, and the ledger says that nobody knows how much is missing."""
+    path = tmp_path / "o.db"
+    ids = await backlog(path)
+    async with slow(path) as outbox:
+        store = outbox._store
+        assert store is not None
+        new = put(outbox, 10)
+        await outbox._keeper.alive()
+        root = store._db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'block'").fetchone()[0]
+        await outbox.flush()
+        await outbox._keeper._writer.submit(lambda: store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        with path.open("r+b") as file:
+            file.seek((root - 1) * PAGE_SIZE)
+            file.write(bytes(PAGE_SIZE))
+        store._db.execute("PRAGMA shrink_memory")
+        assert outbox.hidden
+        put(outbox, 1)
+        await until(lambda: not outbox.hidden)
+        await outbox.flush()
+        feed = outbox.follow("cloud")
+        got = ids_of(await take_all(feed, feed.account.waiting))
+        losses = [loss for loss in await outbox.ledger() if loss.reason == "disk-error"]
+        assert losses
+        assert len(set(got)) == len(got) >= len(ids) - 50
+        assert set(got) <= {*ids, *new, new[-1] + 1}

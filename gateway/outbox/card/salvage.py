@@ -261,11 +261,11 @@ def _missing(claim: Claim, stored: Ranges, end: int) -> dict[int, int]:
     counts: dict[int, int] = {}
     for a, b in Ranges(claim.acked).gaps(0, end):
         for first, stop in stored.gaps(a, b):
-            epoch, last = first >> EPOCH_SHIFT, (stop - 1) >> EPOCH_SHIFT
+            epoch, last = first >> EPOCH_SHIFT, stop >> EPOCH_SHIFT
             counts[epoch] = counts.get(epoch, 0)
             if epoch == last:
                 counts[epoch] += stop - first
-            else:  # nobody knows where the one ended
+            elif stop > last << EPOCH_SHIFT:  # nobody knows where the one ended
                 counts.setdefault(last, 0)
     return counts
 
