@@ -93,7 +93,7 @@ MEASUREMENTS = {
     "client": measure_client,
     "backlog": measure_backlog,
     "devices": lambda args: measure_devices(args.seconds),
-    "flood": lambda args: measure_flood(args.seconds),
+    "flood": lambda args: measure_flood(args.rounds, args.seconds / 4),
     "wear": lambda args: measure_wear(args.outage),
 }
 
