@@ -180,7 +180,7 @@ async def test_failback_leaves_no_hole_and_no_duplicate(scripted: ScriptedBroker
             await publish(client, [count])
             count += 1
             await asyncio.sleep(0.001)
-        assert 0.35 < loop.time() - began < 0.4 + SLACK
+        assert 0.35 < loop.time() - began < 0.4 + 3 * SLACK  # not measured alone
         await publish(client, range(count, count + 100))
         assert await client.flush(5)
         await second.until(lambda: bool(second.disconnects))

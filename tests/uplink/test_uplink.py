@@ -170,7 +170,7 @@ async def test_a_frozen_broker_is_left_after_the_acknowledgement_timeout(tmp_pat
                 began = loop.time()
                 it.put(10)
                 await it.empty()
-                assert 0.3 <= loop.time() - began <= 0.3 + 1.0
+                assert 0.3 <= loop.time() - began <= 0.3 + 3.0  # the default is 5
         assert any("lost" in entry["event"] and "acknowledge" in entry["event"] for entry in logs)
         assert readings(backup) == list(range(11, 21))
 
