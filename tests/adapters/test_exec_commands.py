@@ -125,7 +125,7 @@ async def test_a_stop_ends_what_is_under_way() -> None:
     assert [outcome.result for outcome in outcomes] == ["failed"]
 
 
-@given(st.text())
+@given(st.one_of(st.text(), st.text().map("-{}".format)))
 def test_no_value_is_an_option(value: str) -> None:
     """Text that begins an argument with "-" is refused, and control characters are; a negative number is a number."""
     setting = Setting(command=["tool", "{value}", "--level={value}"])

@@ -29,6 +29,28 @@ async def test_a_command_that_goes_on() -> None:
     assert notes.of("d") == [{"n": 1}, {"n": 2}]
 
 
+async def test_nothing_outlives_a_command_that_is_ended() -> None:
+    """What it has started is ended with it, also where it has ended by itself before, and would be waited for."""
+    for script in ('sleep 1000 & echo "{\\"pid\\": $!}"; wait', 'sleep 1000 & echo "{\\"pid\\": $!}"'):
+        notes = Notebook()
+        async with running(notes.device("d", Exec(command=["sh", "-c", script]))):
+            await notes.until(lambda notes=notes: bool(notes.readings))
+        state = Path(f"/proc/{notes.of('d')[0]['pid']}/stat")
+        async with asyncio.timeout(20):
+            while state.exists() and state.read_text().split()[2] != "Z":
+                await asyncio.sleep(0)
+
+
+async def test_frames_from_a_command() -> None:
+    """What is no text can be described."""
+    notes = Notebook()
+    frame = {"header": "aa", "length": 2, "fields": [{"name": "n", "type": "u8"}]}
+    device = notes.device("d", Exec(command=["printf", "\\252\\007"], interval=0.1, frame=frame))
+    async with running(device):
+        await notes.until(lambda: bool(notes.readings))
+    assert notes.of("d")[0] == {"n": 7}
+
+
 async def test_a_command_that_is_started_again() -> None:
     """At each interval; a last line without an end counts as one."""
     notes = Notebook()

@@ -198,11 +198,14 @@ async def test_a_device_that_floods_is_slowed_down() -> None:
                 sent += 10_000
                 await asyncio.sleep(0)
             before = taken
+            for _ in range(100):  # in which there is always something to read
+                await asyncio.sleep(0)
+            assert taken == before
             room.set_result(None)
             while taken < sent:
                 await asyncio.sleep(0)
         writer.close()
-    assert 0 < before < sent / 2
+    assert before > 0
 
 
 async def test_frames_instead_of_lines() -> None:

@@ -19,6 +19,7 @@ DECODERS: dict[str, Decoder] = {
     "key-value": text.key_value_decoder(),
     "csv": text.csv_decoder(["a", "-", "b"]),
     "csv by space": text.csv_decoder(["a", "-", "b"], " "),
+    "value": text.value_decoder(),
     "regex": text.regex_decoder(r"^(?P<a>[^,]*),(?P<b>.*)$"),
 }
 
@@ -178,3 +179,19 @@ def test_a_pattern_is_searched_in_the_line_and_anchors_are_its_ends() -> None:
     assert whole(b"ST,+ 12.345kg") == {"weight": 12.345}
     with pytest.raises(ValueError, match="does not match"):
         whole(b"2.345kg")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [(b"21.5", 21.5), (b" -7\n", -7), (b"true", True), (b"open", "open"), (b"on fire", "on fire"), (b"nan", math.nan)],
+)
+def test_one_value(said: bytes, expected: object) -> None:
+    """A number, true or false, or else the text."""
+    assert repr(text.value_decoder()(said)) == repr({"value": expected})
+
+
+@pytest.mark.parametrize("said", [b"", b" \n"])
+def test_no_value_is_none(said: bytes) -> None:
+    """An empty message says nothing."""
+    with pytest.raises(ValueError, match="no values"):
+        text.value_decoder()(said)
