@@ -97,6 +97,8 @@ class Watch:
             parts.append(f"readings wait for the clock, for {held:.0f} s at most")
         elif clock == "unset":
             parts.append("the clock is not set")
+        if self._outbox.hidden:
+            parts.append("what earlier runs have left is looked through")
         if self._outbox.fault is not None:
             parts.append(f"the card takes nothing ({self._outbox.fault})")
         if self.remark:
@@ -135,6 +137,7 @@ class Watch:
                     "tail": self._outbox.tail,
                     "bytes": self._outbox.used,
                     "fault": self._outbox.fault,
+                    "complete": not self._outbox.hidden,  # it is known of all that earlier runs have left
                     "wear": self._wear(),
                 },
                 "ledger": {"announced": self._announcer.announced},

@@ -60,7 +60,11 @@ def audit(card: Inspection) -> Audit:
     ledger = card.ledger()
     epochs = set(card.offsets())
     end = 0
+    if unknown := card.salvaged_below():
+        found.problems.append("what a damaged file held is still being salvaged: until then, it is not in the account")
     for block in card.blocks():
+        if block.first < unknown:
+            continue
         found.blocks += 1
         try:
             readings = block.decode()

@@ -239,7 +239,12 @@ class Committer:
     def _pressed(self) -> bool:
         """Whether somebody waits for the next transaction, or it is to set the file up anew."""
         log = self._log
-        return self._broken or bool(log.urgent) or self._wanted > log.flushed or (log.durable_first and log.oldest() is not None)
+        return (
+            self._broken
+            or bool(log.urgent)
+            or self._wanted > log.flushed
+            or (log.durable_first and log.oldest() is not None)
+        )
 
     def _due(self) -> float | None:
         """Return the time since boot at which the next transaction must begin; None if there is nothing to write."""

@@ -16,6 +16,7 @@ from typing import NamedTuple, Self
 from gateway.outbox.boots import Epoch, boots
 from gateway.outbox.card.block import DamagedBlock, decode
 from gateway.outbox.card.rows import is_block, read_claim
+from gateway.outbox.card.salvage import awaited
 from gateway.outbox.claims import Claim, is_for
 from gateway.outbox.errors import OutboxError
 from gateway.outbox.ledger import Loss
@@ -138,10 +139,15 @@ class Inspection:
             raise OutboxError(f'the outbox knows no uplink "{uplink}"; there is: {known}')
         return read_claim(row)[1]
 
+    def salvaged_below(self) -> int:
+        """Return below which id a damaged file is still being salvaged; 0: none is."""
+        return awaited(self._db)
+
     def lacking(self, uplink: str) -> Callable[[Reading], bool]:
         """Return what says of a reading whether it waits for this uplink. Raises as `claim` does."""
         claim = self.claim(uplink)
         acked = Ranges(claim.acked)
+        acked.add(0, acked.first[0] if acked else 0)  # of what is still being salvaged, nobody knows who lacks it
         return lambda reading: reading.id not in acked and is_for(reading.stream, claim.devices)
 
     def offsets(self) -> dict[int, float]:

@@ -103,6 +103,9 @@ async def test_a_damaged_file_is_salvaged_while_the_gateway_runs(tmp_path: Path)
             feed.acknowledged(new[:10])
             await outbox.flush()
             assert outbox.epoch == 2
+            with Inspection(path) as card:
+                assert card.standing("cloud").waiting == 20
+                assert ["still being salvaged" in problem for problem in audit(card).problems] == [True]
             await until(lambda: not outbox.hidden)
             account = feed.account
             losses = await outbox.ledger()
