@@ -183,7 +183,7 @@ class Config(Section):
         found = []
         own = f"{self.gateway.base}/{self.gateway.id}"
         for name, device in self.devices.items():
-            for uplink, section in self.uplinks.items():
+            for uplink, section in self.uplinks.items() if device.enabled else ():
                 known = {"base": self.gateway.base, "gateway": self.gateway.id, "uplink": uplink}
                 topics = [section.topic.format(**known, device=other) for other in self.devices]
                 topics += [f"{own}/status", f"{own}/ledger", *(f"{own}/{other}/status" for other in self.devices)]
