@@ -21,7 +21,7 @@ UPWARD = {
     "gateway/registry.py": ("import adapters.simulator", "the gateway never imports an adapter"),
     "gateway/uplink/hunt.py": ("import gateway.config", "only cli and service know the config"),
     "gateway/devices/metrics/shape.py": ("import sqlite3", "only the outbox knows SQL"),
-    "adapters/simulator.py": ("import serial", "only adapters.ports knows pyserial, pymodbus and smbus2"),
+    "adapters/simulator.py": ("import serial", "only adapters.ports knows pyserial, pymodbus, smbus2 and h11"),
     "adapters/serial/text.py": ("import gateway.outbox", "adapters use the face, and nothing behind it"),
 }
 
