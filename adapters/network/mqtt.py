@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from gateway import (
     DeviceError,
     Duration,
     Message,
+    Silent,
     Size,
     SubscriptionRefused,
 )
@@ -56,6 +58,9 @@ class Mqtt(Text):
         le=0xFFFF_FFFE,
         description="For how long the broker keeps messages while the gateway is away; needs time, for what is late, "
         "and a client_id in the table of the broker. Default: it keeps nothing.",
+    )
+    silent_after: Duration | None = Field(
+        default=None, gt=0, description="Without a message for so long the device counts as silent, and is tried again."
     )
     max_payload: Size = Field(default=65_536, ge=16, description="A longer message is thrown away and counted.")
 
@@ -113,10 +118,15 @@ class Mqtt(Text):
 
     async def run(self, device: Device) -> None:
         """Subscribe, and take in what comes. Raises DeviceError when there is no link, or none any more."""
-        broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        broken: asyncio.Future[None] = loop.create_future()
+        limit: asyncio.Timeout | None = None
         take = self.taker(device)
 
         def careful(message: Message) -> None:
+            if limit is not None and self.silent_after is not None:
+                with suppress(RuntimeError):  # it has just expired
+                    limit.reschedule(loop.time() + self.silent_after)
             try:
                 if (waiting := take(message)) is not None:
                     client.hold(waiting)
@@ -132,8 +142,13 @@ class Mqtt(Text):
                 # A cancellation would unsubscribe: a session that is kept goes on, however short this was.
                 subscribing = asyncio.create_task(self._subscribe(client))
                 await asyncio.shield(subscribing)
-                device.online()
-                await broken
+                if self.silent_after is None:  # one that is expected to speak is there when it speaks
+                    device.online()
+                try:
+                    async with asyncio.timeout(self.silent_after) as limit:
+                        await broken
+                except TimeoutError:
+                    raise Silent(f"nothing from {self.broker.url} for {self.silent_after:g} s") from None
         finally:
             if subscribing is not None:
                 await asyncio.gather(subscribing, return_exceptions=True)  # it has ended with the client

@@ -192,6 +192,22 @@ async def test_why_there_is_nothing_is_said() -> None:
             await bench.online()
 
 
+async def test_a_device_that_says_nothing_is_silent() -> None:
+    """It is there when it speaks, and silent when it does not for too long, although the broker is there."""
+    async with ScriptedBroker() as broker:
+        bench = Bench(broker, ["a"], silent_after=0.3)
+        async with running(bench.device), asyncio.timeout(WAIT):
+            while bench.device.state != "silent":
+                await asyncio.sleep(0)
+            assert bench.device.reason == f"nothing from {broker.url} for 0.3 s"
+            while not bench.notes.readings:
+                broker.publish(Publish("a", b'{"t": 1}'))
+                await asyncio.sleep(0)
+            assert ("d", True) in bench.notes.states
+            while bench.device.state != "silent":
+                await asyncio.sleep(0)
+
+
 async def test_a_bug_in_what_takes_the_messages_is_not_hidden() -> None:
     """It fails the device; the client that hears for it would only log it."""
     async with ScriptedBroker() as broker:
