@@ -23,6 +23,7 @@ from gateway.outbox import Loss, Outbox, OutboxError
 from gateway.outbox.card.aside import KEPT, unfinished
 from gateway.outbox.card.earlier import AT_START
 from gateway.outbox.card.opening import log_of
+from gateway.outbox.card.pages import read_log
 from gateway.outbox.card.wear import PAGE_SIZE
 from gateway.reading import Reading
 from tests.faults.images import FRAME, LOG_HEADER, UPLINKS, Image, make, spans, spared, untouched, wound
@@ -83,6 +84,8 @@ class Damage:
             db.close()
 
         self.hit_end = ("log", frames - 1) in self.touched
+        if self.is_silent:  # what is left of a transaction is nothing: it looks as if it had never been completed
+            self.touched |= {("log", frame) for frame in range(read_log(log).used, frames)}
 
     def replace(self, path: Path, dice: random.Random) -> None:
         if self.kind == "text":

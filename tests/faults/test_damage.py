@@ -9,12 +9,19 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 from structlog.testing import capture_logs
 
 from gateway.outbox import Outbox
 from gateway.outbox.card.aside import draft_of, finish, prune, put_aside
-from gateway.outbox.card.opening import log_of
+from gateway.outbox.card.block import encode
+from gateway.outbox.card.finds import Finds
+from gateway.outbox.card.opening import is_whole, log_of
 from gateway.outbox.card.pages import Pages, read_log
+from gateway.outbox.card.rows import block_sum
+from gateway.outbox.card.schema import migrations
+from gateway.outbox.ranges import END
+from gateway.reading import EPOCH_SHIFT, Reading
 from tests.faults.damage import SHM, run
 from tests.outbox.following import crashed, ids_of, message, take_all
 
@@ -161,3 +168,22 @@ def test_a_log_that_is_broken_in_the_middle_is_told_from_one_that_ends(tmp_path:
     at = len(data) // 2 if where == "middle" else len(data) - 1024 * 3 // 2
     file.write_bytes(data[:at] + b"\xff" * 20 + data[at + 20 :] if where == "middle" else data[:at])
     assert read_log(file).is_damaged == (where == "middle")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_blocks_that_begin_alike_the_longer_one_goes_on(order: int) -> None:
+    """What was thinned and put together is found beside what it was made of: nothing that is left may be missing."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    migrations.apply(Database(db))
+    first = (1 << EPOCH_SHIFT) + 1
+    readings = [Reading(first + n, "boiler", n + 1, float(n), None, {"n": n}) for n in range(40)]
+    rows = []
+    for part, level in ((readings[:10], 1), (readings[::4], 4)):
+        data = encode(part)
+        block = part[0].id, part[-1].id, len(part), data
+        rows.append((first, (None, *block[1:3], block_sum(*block), data, 0, level)))
+    finds = Finds(END)
+    finds.take(db, rows[::order])
+    assert db.execute("SELECT first_id, last_id, count, level FROM block").fetchall() == [(first, first + 36, 10, 4)]
+    assert is_whole(*db.execute("SELECT first_id, last_id, count, crc, data FROM block").fetchone())
+    db.close()

@@ -19,8 +19,11 @@ from gateway.outbox.ranges import END, Ranges
 from gateway.reading import EPOCH_SHIFT
 
 BLOCK = (
-    "INSERT OR IGNORE INTO block (first_id, last_id, count, crc, data, priority, level) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO block (first_id, last_id, count, crc, data, priority, level) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (first_id) DO UPDATE SET last_id = excluded.last_id, count = excluded.count, crc = excluded.crc, "
+    "data = excluded.data, priority = excluded.priority, level = excluded.level WHERE excluded.last_id > last_id"
 )
+"""Of two blocks that begin alike, from before and after thinning, the longer one has all that is left of the other."""
 
 
 class Finds:
