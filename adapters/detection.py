@@ -25,7 +25,7 @@ SPECIFIC = 16
 LONGEST = 65_536
 """Bytes heard at one line that are looked at, at most."""
 _PER_LETTER = 1.4  # bits of evidence in a printable character, of which 95 of 256 bytes are one
-_USUAL = 16  # bits; two kinds of meters write the same, and differ in their speeds
+_USUAL = 16  # bits at most; two kinds of meters write the same, and differ in their speeds
 _TELEGRAM = 64  # bytes; one frame so long is as good as two short ones
 _SAMPLE = 48
 _PARITY = 0.8  # of all bytes must have it to be believed; half of them have it by chance
@@ -98,7 +98,10 @@ def guesses(heard: bytes, setting: Setting, kinds: Mapping[str, type[FramedDevic
 
 def rank(guess: Guess) -> tuple[bool, int, float]:
     """Order guesses: sure ones first, then by how much one frame and its line prove, then by how much was read."""
-    return is_sure(guess), guess.proof + _USUAL * guess.usual, guess.evidence
+    # A usual line proves no more than what is read there: lines of text at 9600 may well be a meter's, from a
+    # recording, or through a network serial server whose speed nobody here knows.
+    line = min(_USUAL, guess.proof) if guess.usual else 0
+    return is_sure(guess), guess.proof + line, guess.evidence
 
 
 def is_sure(guess: Guess) -> bool:

@@ -119,6 +119,14 @@ async def test_it_is_found_at_its_speed_in_noise(name: str, cable: Cable) -> Non
     assert registry.adapter(adapter)(**made).model_dump(include=keys.keys()) == keys
 
 
+@pytest.mark.parametrize("case", ["dsmr/v2-2", "dsmr/published-v5-a-gas-meter-that-is-gone", "iec62056-21/mode-d"])
+def test_a_meter_is_no_text_though_its_speed_says_nothing(case: str) -> None:
+    """What came through a network serial server, or was replayed, looks like 9600 8N1: the frames say what it is."""
+    best = judged(of_case(case) * 4, KINDS)[0]
+    assert best.adapter == case.split("/")[0]
+    assert not best.usual
+
+
 async def test_noise_is_nothing(cable: Cable) -> None:
     """Random bytes at every speed lead to no sure guess, and the search ends when it is told to."""
     chance = random.Random(7)
