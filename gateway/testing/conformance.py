@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import time
 from collections.abc import Callable, Iterator
@@ -112,9 +113,14 @@ class AdapterConformance:
 
     def test_it_never_holds_up_the_loop(self, tmp_path: Path) -> None:
         """Opening, reading and closing leave the loop to others at least every 20 ms."""
-        held = [self._play(tmp_path, debug=False).watch.longest]
-        while min(held) > STALL and len(held) < _TRIES:
-            held.append(self._play(tmp_path, debug=False).watch.longest)
+        gc.collect()
+        gc.freeze()  # as the service does: a look through all that the tests have made holds up the loop, too
+        try:
+            held = [self._play(tmp_path, debug=False).watch.longest]
+            while min(held) > STALL and len(held) < _TRIES:
+                held.append(self._play(tmp_path, debug=False).watch.longest)
+        finally:
+            gc.unfreeze()
         _must(min(held) <= STALL, f"it has held up the loop for {min(held) * 1000:.0f} ms, and more in other tries")
 
     def _play(

@@ -122,7 +122,7 @@ def test_a_device_is_set_and_read_back(site: Site) -> None:
     }
     assert abs(result["ts"] - now()) < 60_000
     site.seen.wait(lambda _: 42.5 in site.levels(), WAIT, "the reading")
-    assert "tank: level = 42.5: done" in site.gateway.log
+    site.gateway.wait_log("tank: level = 42.5: done", WAIT)
 
 
 def test_the_answer_goes_where_the_sender_wants_it(site: Site) -> None:
@@ -214,8 +214,8 @@ def test_what_the_gateway_itself_can_do(site: Site) -> None:
     result = site.ask("command", '{"command": "restart-device", "device": "tank"}')
     assert (result["result"], result["device"]) == ("done", "tank")
     assert site.ask("tank/level/set", "50")["result"] == "done"
-    assert "tank: restarted" in site.gateway.log
     assert site.gateway.stop().status == 0
+    assert "tank: restarted" in site.gateway.log
 
 
 def test_nobody_is_obeyed_who_was_not_allowed(folder: Path, broker: Mosquitto) -> None:
