@@ -97,7 +97,7 @@ class Bad(Adapter):
 
     def _stall(self, fault: str) -> None:
         if self.fault == fault:
-            time.sleep(0.03)
+            time.sleep(0.06)
 
     async def _until(self, ready: asyncio.Event) -> None:
         try:
@@ -206,10 +206,10 @@ FAULTS = {
     "a bug when the device is away": (LOST, "a bug: KeyError"),
     "a loss that is not noticed": (LOST, "nothing more within"),
     "an open descriptor after a loss": (LOST, "left open"),
-    "a stall": (HOLDS, "held up the loop for [3-9]"),
-    "a stall while it opens": (HOLDS, "held up the loop for [3-9]"),
-    "a stall while it closes": (HOLDS, "held up the loop for [3-9]"),
-    "much work": (HOLDS, "held up the loop for [3-9]"),
+    "a stall": (HOLDS, "held up the loop for [2-9][0-9] ms"),
+    "a stall while it opens": (HOLDS, "held up the loop for [2-9][0-9] ms"),
+    "a stall while it closes": (HOLDS, "held up the loop for [2-9][0-9] ms"),
+    "much work": (HOLDS, "held up the loop for [2-9][0-9] ms"),
 }
 
 

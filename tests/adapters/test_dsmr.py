@@ -117,7 +117,7 @@ def test_what_was_ciphered_comes_out_as_it_was(telegram: bytes, counter: int, ke
     assert CipheredFramer(key, AUTHENTICATION).feed(wire) == [telegram]
     other = CipheredFramer(bytes([key[0] ^ 0x80]) + key[1:], AUTHENTICATION)
     assert other.feed(wire) == []
-    assert other.thrown[NOT_OPENED] == 1
+    assert other.thrown[NOT_OPENED] >= 1  # more, where something within looks like a header
 
 
 @pytest.mark.parametrize("written", [0x81, 2, 4])
