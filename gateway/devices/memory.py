@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any, Self
 import orjson
 from structlog.typing import FilteringBoundLogger
 
+from gateway.durable import replace
 from gateway.mqtt.aside import aside
 
 INTERVAL = 5.0
@@ -123,7 +123,7 @@ class Memory:
             if len(data) > LARGEST:
                 raise OSError(None, f"{len(data)} bytes are more than {LARGEST}")
             if data != self._written:
-                await aside(object(), lambda: _replace(path, data))
+                await aside(object(), lambda: _keep(path, data))
                 self._written = data
         except OSError as error:
             if not self._failing:
@@ -151,20 +151,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Make the file hold `data` and its checksum, or leave it as it was. Raises OSError."""
+def _keep(path: Path, data: bytes) -> None:
+    """Make the file hold `data` and its checksum. Raises OSError."""
     path.parent.mkdir(mode=0o750, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(b"%b\n%d\n" % (data, zlib.crc32(data)))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace(path, b"%b\n%d\n" % (data, zlib.crc32(data)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -14,6 +13,7 @@ from typing import Self
 from structlog.typing import FilteringBoundLogger
 
 from gateway.devices.commands import REMEMBERED
+from gateway.durable import append, replace
 from gateway.mqtt.aside import aside
 
 WAITING = 100
@@ -127,7 +127,7 @@ class Spent:
             self._call.exception()  # of one that was given up: nobody minds
             self._call = None
         if self._call is None:
-            write = partial(_replace, path, list(self._marks)) if whole else partial(_append, path, fresh)
+            write = partial(replace, path, _lines([*self._marks])) if whole else partial(append, path, _lines(fresh))
             self._call = asyncio.get_running_loop().create_task(aside(object(), write))
             await asyncio.wait([self._call], timeout=self._patience)
         self._whole = True  # until it is known that nothing is half written
@@ -156,32 +156,5 @@ def _is_mark(line: bytes) -> bool:
     return len(line) == _LINE - 1 and all(byte in b"0123456789abcdef" for byte in line)
 
 
-def _append(path: Path, marks: Sequence[str]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    try:
-        _write(descriptor, marks)
-    finally:
-        os.close(descriptor)
-
-
-def _replace(path: Path, marks: Sequence[str]) -> None:
-    """Make the file hold these marks, or leave it as it was."""
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-    try:
-        _write(descriptor, marks)
-    finally:
-        os.close(descriptor)
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _write(descriptor: int, marks: Sequence[str]) -> None:
-    data = "".join(f"{mark}\n" for mark in marks).encode()
-    while data:
-        data = data[os.write(descriptor, data) :]
-    os.fsync(descriptor)
+def _lines(marks: Sequence[str]) -> bytes:
+    return "".join(f"{mark}\n" for mark in marks).encode()

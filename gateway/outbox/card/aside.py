@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.outbox.card.mark import sync_folder
+from gateway.durable import sync_folder
 from gateway.outbox.card.opening import log_of
 
 SALVAGING, DOUBTFUL = "salvaging", "doubtful"

@@ -7,6 +7,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.durable import sync_folder
+
 SLOT = 4096
 """Bytes of each of two copies, of which one is whole at any time; they never share a sector or a page of a card."""
 
@@ -50,15 +52,6 @@ def write(path: Path, mark: Mark) -> None:
         os.close(descriptor)
     if fresh:
         sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _parse(slot: bytes) -> Mark | None:
