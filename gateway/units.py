@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, LiteralString, TypeAlias
 
-from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 DURATION_PATTERN = r"^([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)$"
@@ -103,16 +103,20 @@ def _refusal(kind: LiteralString, message: str) -> PydanticCustomError:
     return PydanticCustomError(kind, "{words}", {"words": message})
 
 
-# A field of this type is written "250ms" in a config file. In Python it is, and may be given as, a float of seconds.
+# A field of this type is written "250ms" in a config file, and in JSON mode dumped as that. In Python it is, and may be
+# given as, a float of seconds.
 Duration: TypeAlias = Annotated[
     float,
     BeforeValidator(_duration),
+    PlainSerializer(duration_text, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
 ]
 
-# A field of this type is written "500MB" in a config file. In Python it is, and may be given as, an int of bytes.
+# A field of this type is written "500MB" in a config file, and in JSON mode dumped as that. In Python it is, and may be
+# given as, an int of bytes.
 Size: TypeAlias = Annotated[
     int,
     BeforeValidator(_size),
+    PlainSerializer(size_text, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN}),
 ]

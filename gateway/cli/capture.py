@@ -52,7 +52,11 @@ def capture(
         raise typer.BadParameter("a port alone has no readings: name a device", param_hint="--as-case")
     device = None if is_port else chosen(config, source)
     about = {"port": source, "line": line} if device is None else {"device": source, "adapter": device.kind}
-    with output.open("w", encoding="utf-8") as file:
+    try:
+        opened = output.open("w", encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{output} cannot be written: {error.strerror}", param_hint="--output") from None
+    with opened as file:
         recorder = Recorder(file, about)
         try:
             if device is None:
@@ -135,14 +139,21 @@ class Reading(Session):
 
 def write_case(folder: Path, device: Device, heard: bytes, session: Reading) -> None:
     """Write a golden case: the keys of the device without its port, bytes in, readings out."""
+    from pydantic import SecretStr
+
     folder.mkdir(parents=True, exist_ok=True)
-    keys = device.adapter.model_dump(mode="json", exclude_defaults=True, exclude=set(device.adapter.exclusive))
+    secrets = {key for key, value in device.adapter if isinstance(value, SecretStr)}
+    left_out = secrets | set(device.adapter.exclusive)
+    keys = device.adapter.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
+    keys |= {key: {"file": key} for key in sorted(secrets)}  # that file is for whoever wants the case to write
     (folder / "device.toml").write_text("".join(f"{key} = {toml(value)}\n" for key, value in keys.items()))
     (folder / "wire.bin").write_bytes(heard)
     lines = [json.dumps(reading, ensure_ascii=False) + "\n" for reading in session.readings]
     (folder / "readings.jsonl").write_text("".join(lines))
+    skipped = folder / "skipped.json"
+    skipped.unlink(missing_ok=True)  # of a case that was there before
     if session.skipped:
-        (folder / "skipped.json").write_text(json.dumps(session.skipped, indent=2, ensure_ascii=False) + "\n")
+        skipped.write_text(json.dumps(session.skipped, indent=2, ensure_ascii=False) + "\n")
 
 
 def replay(
@@ -165,7 +176,8 @@ def replay(
         with file.open(encoding="utf-8") as lines:
             played = parse(lines)
     except (OSError, ValueError) as error:
-        print(f"{file}: error: {error}", file=sys.stderr)
+        words = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"{file}: error: {words}", file=sys.stderr)
         raise typer.Exit(EX_CONFIG) from None
     device = None if into is None else chosen(config, into)
     if device is not None and "port" not in device.adapter.exclusive:

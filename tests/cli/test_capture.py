@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,25 @@ def test_a_capture_of_a_device_is_a_golden_case_and_plays_again(tmp_path: Path, 
     assert "weight 12.345 kg" in out
 
 
+def test_a_case_has_keys_as_a_config_has_them_and_no_secret(tmp_path: Path, cable: Cable) -> None:
+    """Durations and sizes can be read again; a secret is a file beside it, which whoever wants the case writes."""
+    config, case = tmp_path / "gateway.toml", tmp_path / "dsmr" / "mine"
+    (tmp_path / "smarty.key").write_text("00112233445566778899AABBCCDDEEFF")
+    config.write_text(
+        f'[devices.meter]\nadapter = "dsmr"\nport = "{cable.path}"\nkey = {{ file = "smarty.key" }}\n'
+        'settle = "250ms"\nsilent_after = "1m"\n'
+    )
+    case.mkdir(parents=True)
+    (case / "skipped.json").write_text('{"of a case that was there before": 1}')
+    invoke("capture", "meter", "-c", config, "-o", tmp_path / "x.cap", "--for", "500ms", "--as-case", case)
+    keys = {"settle": "250ms", "silent_after": "1m", "key": {"file": "key"}}
+    assert tomllib.loads((case / "device.toml").read_text()) == keys
+    assert not (case / "skipped.json").exists()
+    structlog.reset_defaults()
+    (case / "key").write_text("00112233445566778899AABBCCDDEEFF")
+    Case(case).check()
+
+
 @pytest.mark.system
 def test_a_replay_is_a_device_at_a_terminal(tmp_path: Path) -> None:
     """Any program can read what is played; the terminal's name is printed first, and the command ends by itself."""
@@ -137,7 +157,11 @@ def test_wrong_words_end_with_their_status(tmp_path: Path, config: Path) -> None
     assert invoke("capture", str(tmp_path / "no-port"), "-o", file)[0] == 69
     assert invoke("capture", "/dev/null", "-o", file, "--line", "fast")[0] == 2
     assert invoke("capture", "/dev/null", "-o", file, "--as-case", tmp_path / "case")[0] == 2
-    assert invoke("replay", tmp_path / "none.cap")[0] == 78
+    assert invoke("capture", "/dev/null", "-o", tmp_path / "no-folder" / "x.cap")[0] == 2
+    assert invoke("replay", tmp_path / "none.cap")[::2] == (
+        78,
+        f"{tmp_path / 'none.cap'}: error: cannot be read: No such file or directory\n",
+    )
     file.write_text(header({}))
     assert invoke("replay", file, "--into", "made-up", "-c", config)[0] == 2
     assert os.path.exists(file)
