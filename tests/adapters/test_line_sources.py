@@ -164,3 +164,24 @@ async def test_a_file_that_grows_is_rotated_and_emptied(tmp_path: Path) -> None:
         path.unlink()
         await notes.until(lambda: device.state != "online")
     assert [values["n"] for values in notes.of("d")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_file_that_was_not_there_is_new(tmp_path: Path, there: bool) -> None:
+    """Nothing of a file that appears while the device waits for it is old, also after it was taken away."""
+    path = tmp_path / "log"
+    if there:
+        path.write_text('{"n": 0}\n')
+    notes = Notebook()
+    device = notes.device("d", FileTail(path=str(path), interval=0.01))
+    async with running(device):
+        if there:
+            await notes.until(lambda: device.state == "online")
+            with path.open("a") as file:
+                file.write('{"n": 1}\n')
+            path.unlink()  # what was appended before is read all the same
+        await notes.until(lambda: device.reason is not None)
+        (tmp_path / "new").write_text('{"n": 2}\n')
+        (tmp_path / "new").rename(path)
+        await notes.until(lambda: {"n": 2} in notes.of("d"))
+    assert [values["n"] for values in notes.of("d")] == ([1, 2] if there else [2])
