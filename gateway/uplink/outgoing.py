@@ -30,6 +30,8 @@ IDENTIFIERS = 65_000
 CAREFUL = 20
 """QoS 2 messages in flight before MQTT 5, which cannot say how many a broker takes: mosquitto acknowledges more than
 its max_inflight_messages, 20 unless configured, and loses them."""
+_TURN = 0.001
+"""Seconds until a timer in the next turn of the loop: what had come in is handled then, such as the end of a link."""
 
 
 class Outgoing:
@@ -65,6 +67,7 @@ class Outgoing:
         self._on_written = on_written
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
+        self._held = self._looked = 0.0  # seconds for which it is known that the link held, and for which it seemed to
         known = profile(broker.profile)
         self.fitting = Fitting(known, connection, self._set_aside, say=say, on_downgraded=on_downgraded)
         self._paces = [Pace(known.messages_per_second, known.bytes_per_second), manner.pace]
@@ -143,7 +146,8 @@ class Outgoing:
             self.begin()
             in_flight = len(connection.in_flight)
             room = min(room, suspicion.window(room + in_flight) - in_flight)
-            room = self._unless(self._since + suspicion.calm - now, room)
+            if self._held < suspicion.calm:
+                room = self._unless(max(self._since + suspicion.calm - now, _TURN), room)
         if self._catchup.wary:
             room = self._catchup.room(room, self._in_flight(), now)
             room = self._unless(self._catchup.wait(now), room)
@@ -164,6 +168,7 @@ class Outgoing:
 
     def _waited(self) -> None:
         self._later = None
+        self._held, self._looked = self._looked, self._loop.time() - self._since  # an end would be known a turn later
         self._again()
 
     def _in_flight(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -170,6 +171,30 @@ async def test_a_line_that_flaps_blames_nobody(scripted: ScriptedBroker, life: f
         assert set(await outcomes(deliveries)) == {Outcome.ACKNOWLEDGED}
         assert client.status.quarantined == 0
     assert set(numbers(scripted)) == set(range(30))
+
+
+async def test_a_loop_that_stands_still_blames_nobody(scripted: ScriptedBroker) -> None:
+    """That a link has held for long enough counts only once it is known that it has not ended meanwhile."""
+    loop = asyncio.get_running_loop()
+    scripted.stop_acks = True
+    async with quick(scripted, window=50) as client:
+        deliveries = await publish(client, range(30))
+        more: list[asyncio.Task[list[Delivery]]] = []
+
+        def stand_still() -> None:
+            time.sleep(0.3)  # longer than a link has to hold
+            more.append(loop.create_task(publish(client, [30])))  # gets its turn before the end of the link does
+
+        for turn in range(3):
+            await until(lambda turn=turn: client.status.broker is not None and len(scripted.connects) > turn)
+            scripted.drop()
+            if turn == 2:  # now the first of them would go out alone
+                loop.call_soon(stand_still)
+        scripted.stop_acks = False
+        await until(lambda: more)
+        deliveries += await more[0]
+        assert set(await outcomes(deliveries)) == {Outcome.ACKNOWLEDGED}
+        assert client.status.quarantined == 0
 
 
 @pytest.mark.parametrize("reason", [0x89, 0x8B, 0x8D, 0x8E, 0x97, 0x98, 0x9C])
