@@ -180,7 +180,9 @@ async def test_a_file_that_was_not_there_is_new(tmp_path: Path, there: bool) -> 
             with path.open("a") as file:
                 file.write('{"n": 1}\n')
             path.unlink()  # what was appended before is read all the same
-        await notes.until(lambda: device.reason is not None)
+        async with asyncio.timeout(WAIT):
+            while device.reason is None:  # until it was not found
+                await asyncio.sleep(0)
         (tmp_path / "new").write_text('{"n": 2}\n')
         (tmp_path / "new").rename(path)
         await notes.until(lambda: {"n": 2} in notes.of("d"))
