@@ -118,8 +118,8 @@ class SerialAdapter(Adapter):
 class AskedDevice(SerialAdapter):
     """A device that speaks when it is asked, and may share its port with others that do.
 
-    `run` begins with `async with self.bus(device) as bus:`, then `device.online()`, and asks with
-    `async with bus.turn(timeout) as turn: answer = await turn.ask(request, framer)`.
+    `run` begins with `async with self.bus(device) as bus:`, and asks with
+    `async with bus.turn(timeout) as turn: answer = await turn.ask(request, framer)`; its first answer has it online.
     """
 
     shared: ClassVar[tuple[str, ...]] = PORTS

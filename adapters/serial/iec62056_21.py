@@ -86,7 +86,6 @@ class Iec6205621(FramedDevice):
             return await super().run(device)
         loop = asyncio.get_running_loop()
         async with self.serial_port() as port:
-            device.online()
             start = loop.time()
             while True:
                 await device.emit(await self._readout(port))

@@ -69,12 +69,13 @@ class PolledDevice(AskedDevice):
         """Ask for readings until the device does not answer, or is unplugged."""
         loop = asyncio.get_running_loop()
         async with self.bus(device) as bus:
-            device.online()
             await asyncio.sleep(spread(device.name, self.interval))
             await self.prepare(bus)
             start = loop.time()
             while True:
-                if values := await self.answer(bus, self.poll):
+                values = await self.answer(bus, self.poll)
+                device.online()  # an open port says nothing about who is behind it
+                if values:
                     await device.emit(values)
                 now = loop.time()
                 await asyncio.sleep(following(start, self.interval, now) - now)
