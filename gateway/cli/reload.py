@@ -39,7 +39,9 @@ def reload(
     except PermissionError:
         _say("the service belongs to another user: try again as that user, or as root", EX_NOPERM)
     except (FileNotFoundError, ConnectionRefusedError):
-        _say(f"no service listens beside {outbox}: does it run? If its outbox is elsewhere, say --path", EX_REFUSED)
+        where = "" if path or config.exists() else f"there is no {config}, and "
+        words = f"{where}no service listens beside {outbox}: does it run? If its outbox is elsewhere, say --path"
+        _say(words, EX_REFUSED)
     except (Refused, OSError) as error:
         _say(str(error), EX_REFUSED)
     if "problems" in told:

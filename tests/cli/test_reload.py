@@ -19,6 +19,8 @@ def test_without_a_service_it_says_where_it_has_looked(tmp_path: Path, capsys: p
     assert f"no service listens beside {tmp_path / 'o.db'}: does it run?" in capsys.readouterr().err
     assert main(["reload", "-c", str(file), "--path", str(tmp_path / "p.db"), "--dry-run"]) == 69
     assert str(tmp_path / "p.db") in capsys.readouterr().err
+    assert main(["reload", "-c", str(tmp_path / "gatway.toml")]) == 69
+    assert f"there is no {tmp_path / 'gatway.toml'}, and no service" in capsys.readouterr().err
 
 
 def test_what_is_wrong_about_the_outbox_is_said_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
