@@ -22,6 +22,8 @@ LONGEST = {"holding": 125, "input": 125, "coil": 2000, "discrete": 2000}
 _NOISE = 1e-7  # of a step, which binary fractions put in: 21.7 / 0.1 is 216.99999999999997
 _FORMATS = {"i16": "h", "u16": "H", "i32": "i", "u32": "I", "i64": "q", "u64": "Q", "f32": "f", "f64": "d"}
 _WORDS = {"i16": 1, "u16": 1, "i32": 2, "u32": 2, "i64": 4, "u64": 4, "f32": 2, "f64": 4}
+_OF_REGISTERS = ("type", "word_order", "byte_order", "scale", "offset")
+"""Keys that say nothing about a single bit."""
 
 
 class Register(BaseModel):
@@ -54,6 +56,9 @@ class Register(BaseModel):
     def _together(self) -> Self:
         if self.bit is not None and (self.type != "u16" or not self.is_register):
             raise ValueError('bit goes with a register of type "u16"')
+        given = [key for key in _OF_REGISTERS if key in self.model_fields_set]
+        if given and not self.is_register:
+            raise ValueError(f'{given[0]} goes with registers; what is in "{self.table}" is true or false')
         if self.words != 1 and self.type != "text":
             raise ValueError('words goes with type = "text"')
         if self.address + self.count > 65536:

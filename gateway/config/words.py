@@ -218,7 +218,7 @@ def _kind_of(raw: Any) -> str:
 
 def _hint(expected: str, raw: Any) -> str:
     if isinstance(raw, str):
-        if expected == "a whole number" and re.fullmatch(r"-?\d{1,18}", raw):
+        if expected == "a whole number" and re.fullmatch(r"-?\d{1,18}|0x[\da-fA-F]{1,16}", raw):
             return f"; write {raw} without quotes"
         if expected == "a number" and re.fullmatch(r"-?\d{1,18}(\.\d{1,18})?", raw):
             return f"; write {raw} without quotes"

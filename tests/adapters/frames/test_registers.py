@@ -103,7 +103,7 @@ def test_a_plan_asks_for_everything_once_and_for_no_more_than_it_may(
 ) -> None:
     """Each metric is in one request, whole; no request is longer than the protocol allows, or has a longer gap."""
     registers = {
-        f"m{number}": Register(table=table, address=address, type=kind)
+        f"m{number}": Register(table=table, address=address, **({} if table == "coil" else {"type": kind}))
         for number, (table, address, kind) in enumerate(places)
     }
     found = plan(registers, max_gap=gap)
