@@ -59,7 +59,7 @@ def chosen(config: Path, name: str) -> Device:
     from gateway.config.problems import did_you_mean
 
     try:
-        devices = load_devices(config)
+        devices = load_devices(config, only=name)
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(EX_CONFIG) from None

@@ -40,13 +40,17 @@ def load(path: pathlib.Path, *, environ: Mapping[str, str] = os.environ) -> Conf
     return config
 
 
-def load_devices(path: pathlib.Path, *, environ: Mapping[str, str] = os.environ) -> dict[str, Device]:
+def load_devices(
+    path: pathlib.Path, *, only: str | None = None, environ: Mapping[str, str] = os.environ
+) -> dict[str, Device]:
     """Load the devices of a config, and nothing else of it. Raises ConfigError with what is wrong in their tables.
 
-    An uplink whose password is not here, as it is only for the service, is no reason not to look at a device.
+    An uplink whose password is not here, as it is only for the service, is no reason not to look at a device. With
+    `only` a mistake in the table of another device is none either; the others are there as far as they are right.
     """
     document = files.gather(path)
     devices, found = make(document.data.get("devices", {}), Surroundings(path.parent.absolute(), environ))
+    found = [one for one in found if only is None or one.path[:2] in (("devices",), ("devices", only))]
     problems = {*document.problems, *(document.problem(f.path, f.message, at_key=f.at_key) for f in found)}
     if problems:
         raise ConfigError(sorted(problems))

@@ -110,6 +110,16 @@ def test_what_is_wrong_in_a_device_is_said_with_its_place(config: Path) -> None:
     assert f"{config}:10:10: error:" in error
 
 
+def test_what_is_wrong_in_another_device_is_no_reason_not_to_look(config: Path) -> None:
+    """Only the table of the device that is read has to be right."""
+    config.write_text(config.read_text() + '[devices.unfinished]\nadapter = "serial-text"\nbaud = 9600\n')
+    status, out, error = invoke("made-up", "-c", config, "--once")
+    assert (status, bool(out)) == (0, True), error
+    status, _, error = invoke("unfinished", "-c", config)
+    assert status == 78
+    assert 'did you mean "baudrate"?' in error
+
+
 async def test_readings_come_as_they_are_said_and_a_stop_leaves_nothing(config: Path, cable: Cable) -> None:
     """It shows each reading at once, in order, until it is told to stop."""
     session = Session(load_devices(config)["scale"])
