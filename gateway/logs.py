@@ -24,7 +24,9 @@ def configure(style: str = "auto", level: str = "info", stream: TextIO | None = 
     renderer: Any
     if style == "console":
         stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
-        renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0)
+        # As Python writes it: the values of variables, which structlog would add, fill pages and may be secrets.
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0, exception_formatter=plain)
         chain: list[Any] = [structlog.processors.add_log_level, stamp, renderer]
     else:
         stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
