@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Hashable, Mapping
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -130,6 +130,11 @@ class Adapter(BaseModel):
     shared: ClassVar[tuple[str, ...]] = ()
     # ... and have the same in these fields, such as the speed of the line.
     alike: ClassVar[tuple[str, ...]] = ()
+
+    def claim(self, key: str) -> Hashable | None:
+        """Return what it has for itself alone by one of its `exclusive` keys: the key's value. None: nothing."""
+        value: Hashable | None = getattr(self, key)
+        return value
 
     def can_set(self, metric: str) -> bool:
         """Say whether commands can set this metric; a config that wants to set any other is refused."""

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adapters.frames.levels import as_level
+from adapters.frames.single import shortest
 from gateway import Value, scaled
 
 LONGEST = {"holding": 125, "input": 125, "coil": 2000, "discrete": 2000}
@@ -97,7 +98,7 @@ class Register(BaseModel):
         if self.type == "text":
             return data.rstrip(b"\0 ").decode("latin-1")
         number: float = struct.unpack(">" + _FORMATS[self.type], data)[0]
-        return scaled(number, self.scale, self.offset)
+        return scaled(shortest(number) if self.type == "f32" else number, self.scale, self.offset)
 
     def encode(self, value: Value, now: int = 0) -> list[int]:
         """Return what has to be written so that `decode` says `value`; a bit goes into `now`, what the register has.

@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from adapters.frames import checksums
 from adapters.frames.framer import BinaryFramer
+from adapters.frames.single import shortest
 from gateway import Value, scaled
 
 Order: TypeAlias = Literal["be", "le"]
@@ -106,10 +107,11 @@ def decoder(numbers: Sequence[Number]) -> Callable[[bytes], dict[str, Value]]:
         if len(frame) < needed:
             raise ValueError("shorter than its numbers")
         end = len(frame)
-        return {
-            one.name: scaled(read.unpack_from(frame, one.at if one.at >= 0 else end + one.at)[0], one.scale, one.offset)
-            for one, read in reads
-        }
+        values: dict[str, Value] = {}
+        for one, read in reads:
+            number = read.unpack_from(frame, one.at if one.at >= 0 else end + one.at)[0]
+            values[one.name] = scaled(shortest(number) if one.type == "f32" else number, one.scale, one.offset)
+        return values
 
     return decode
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from adapters.ports.gpio import open_kernel
+from adapters.ports.gpio import open_kernel, unavailable
 from adapters.ports.gpio_line import Bias, Request, TakenOver, Wanted
 from adapters.ports.simulated_gpio import open_simulated
 from gateway import Adapter, Device
@@ -33,6 +33,8 @@ class Simulated(BaseModel):
 
 class GpioDevice(Adapter):
     """A device on one line. A subclass says what becomes of its edges."""
+
+    exclusive: ClassVar[tuple[str, ...]] = ("line",)
 
     line: Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="The line's name, such as GPIO17 (gpioinfo lists them), or its offset on the chip."
@@ -66,7 +68,17 @@ class GpioDevice(Adapter):
             if self.backend == "simulated":
                 raise ValueError("a simulated line is in use by nobody: say line, and not consumer")
             self._taken_over = TakenOver(self.consumer)
+        if self.backend == "kernel":
+            if isinstance(self.line, int) and self.chip is None:
+                words = f'is an offset: say the chip as well, or the name, such as "GPIO{self.line}"'
+                raise ValueError(f"line = {self.line} {words}")
+            if (why := unavailable()) is not None:
+                raise ValueError(why)
         return self
+
+    def claim(self, key: str) -> tuple[str | None, int | str] | None:
+        """Return its chip, as far as that is said, and its line; a simulated line is nobody else's."""
+        return None if self.line is None or self.backend == "simulated" else (self.chip, self.line)
 
     @property
     def sought(self) -> str | int | TakenOver:

@@ -23,6 +23,7 @@ _PARTING = 1.0  # seconds that a device has to be put to rest in
 class I2cDevice(Adapter):
     """A device on an I²C bus. A subclass says how it is measured, with `begin`, and what it is left as, with `end`."""
 
+    exclusive: ClassVar[tuple[str, ...]] = ("address",)
     addresses: ClassVar[tuple[int, ...]] = ()
     """The addresses that this kind of device can have."""
 
@@ -40,6 +41,10 @@ class I2cDevice(Adapter):
         if MISSING is not None:
             raise ValueError(MISSING)
         return self
+
+    def claim(self, key: str) -> tuple[int | str, int]:
+        """Return its bus and its address there."""
+        return self.bus, self.address
 
     async def begin(self, chip: Chip, skip: Skip) -> Measure:
         """Prepare the device, after each opening, and return what measures it once.

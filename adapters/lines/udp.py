@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -15,10 +16,16 @@ from gateway import Device, DeviceError
 class Udp(Stream):
     """Reads the lines or frames in UDP datagrams that are sent to this machine."""
 
+    exclusive: ClassVar[tuple[str, ...]] = ("listen",)
+
     listen: Here = Field(
         default="127.0.0.1:5005",
         description="Address and port; 0.0.0.0:5005 hears every machine, and believes every one.",
     )
+
+    def claim(self, key: str) -> tuple[str, str]:
+        """Return the address, which is another one than that of TCP."""
+        return "udp", self.listen
 
     async def run(self, device: Device) -> None:
         """Listen, and take in what comes. Raises DeviceError when the address cannot be had."""

@@ -60,6 +60,15 @@ def open_kernel(wanted: Wanted, folder: str = _FOLDER, gpiod: Any = None) -> Ker
         raise
 
 
+def unavailable() -> str | None:
+    """Say why no line of the kernel can be requested here, whatever is connected; None, if nothing is in the way."""
+    try:
+        _gpiod()
+    except DeviceError as error:
+        return str(error)
+    return None
+
+
 def _gpiod() -> ModuleType:
     try:
         import gpiod

@@ -20,6 +20,9 @@ DEAD = 30
 def check_port(port: str) -> None:
     """Raise ValueError with the reason if `port` is neither a path nor the address of a network serial server."""
     scheme, separator, _ = port.partition("://")
+    if not separator and not port.startswith("/"):
+        known = "; sensor-gateway ports lists those of this machine"
+        raise ValueError("must be a whole path" + (f', such as "/dev/{port}"' if port.startswith("tty") else known))
     if not separator:
         return
     if scheme not in ("socket", "rfc2217"):

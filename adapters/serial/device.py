@@ -24,6 +24,9 @@ PORTS = ("port", "usb", "usb_port")
 LINE = tuple(field.name for field in fields(Line))
 """The keys that say how its line is set."""
 
+UNREAD = 4096
+"""Bytes, of which some can be read if the line is set right."""
+
 # What is done with a chunk of bytes; answers None, or something to wait for before the next one.
 Take: TypeAlias = Callable[[bytes], Awaitable[None] | None]
 
@@ -197,7 +200,11 @@ class FramedDevice(SerialDevice):
 
         `decode` is used in place of `decoder()`.
         """
-        return take_frames(device, self.framer(), decode or self.decoder(), self.readings)
+        hint = (
+            f"not one frame that can be read in the first {UNREAD} bytes: another speed, or another device? With the "
+            f"gateway stopped, sensor-gateway detect {self.port or 'PORT'} finds out"
+        )
+        return take_frames(device, self.framer(), decode or self.decoder(), self.readings, hint)
 
 
 def take_frames(
@@ -205,11 +212,17 @@ def take_frames(
     framer: Framer,
     decode: Callable[[bytes], dict[str, Value]],
     readings: Callable[[dict[str, Value], Device], Iterable[tuple[dict[str, Value], float | None]]],
+    hint: str = "",
 ) -> Take:
-    """Return a function that takes in the readings in a stream of frames, and counts what is thrown away."""
+    """Return a function that takes in the readings in a stream of frames, and counts what is thrown away.
+
+    `hint` is what is said when nothing can be read in the first UNREAD bytes.
+    """
     said: dict[str, int] = {}
+    unread = 0 if hint else UNREAD + 1  # bytes, until a frame was read or it was said that none was
 
     def take(chunk: bytes) -> Awaitable[None] | None:
+        nonlocal unread
         waiting = None
         for frame in framer.feed(chunk):
             try:
@@ -217,6 +230,7 @@ def take_frames(
             except ValueError as error:
                 device.skip(str(error), frame)
                 continue
+            unread = UNREAD + 1
             if values:
                 for reading, time in readings(values, device):
                     waiting = device.take_in(reading, time)
@@ -225,6 +239,10 @@ def take_frames(
                 for _ in range(count - said.get(reason, 0)):
                     device.skip(reason)
                 said[reason] = count
+        if unread <= UNREAD:
+            unread += len(chunk)
+            if unread > UNREAD:
+                device.skip(hint, chunk)
         return waiting
 
     return take

@@ -110,10 +110,10 @@ def duplicates(devices: dict[str, Device], document: Document) -> list[Finding]:
         for key in device.adapter.exclusive
     ]
     for _, key, adapter, path in sorted(places, key=lambda place: (document.order[place[0].path], place[0])):
-        value = getattr(adapter, key)
-        if value is None:
+        value, claimed = getattr(adapter, key), adapter.claim(key)
+        if claimed is None:
             continue
-        before, other_path = first.setdefault((key, value), (adapter, path))
+        before, other_path = first.setdefault((key, claimed), (adapter, path))
         if before is adapter:
             continue
         other = document.problem(other_path, "")

@@ -186,7 +186,7 @@ def test_a_line_is_said_in_one_way(keys: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         GpioInput(**keys)
     assert GpioInput(consumer="daemon").sought == TakenOver("daemon")
-    assert GpioInput(line=0).sought == 0
+    assert GpioInput(line=0, chip="gpiochip0").sought == 0
 
 
 def test_no_chips_and_no_permission(machine: Machine, tmp_path: Path) -> None:

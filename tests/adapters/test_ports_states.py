@@ -113,7 +113,7 @@ def test_the_line_of_status_names_what_is_not_online() -> None:
     states = [("ok", "online", None), ("done", "finished", None), ("a", "opening", None), ("b", "silent", "nothing")]
     states += [("c", "absent", "unplugged"), ("e", "failed", "bug"), ("f", "absent", None)]
     devices: Any = [SimpleNamespace(name=name, state=state, reason=reason) for name, state, reason in states]
-    outbox: Any = SimpleNamespace(clock=("set", None), fault=None, taken_in=7)
+    outbox: Any = SimpleNamespace(clock=("set", None), fault=None, hidden=0, taken_in=7)
     nothing: Any = None
     line = Watch(nothing, outbox, nothing, [], devices, {}).status()
     assert line == (

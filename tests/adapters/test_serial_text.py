@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from adapters.serial.device import UNREAD
 from adapters.serial.text import SerialText
 from tests.adapters.notebook import Notebook
 
@@ -80,3 +81,27 @@ async def test_noise_between_readings_is_never_fatal(noise: list[bytes]) -> None
     for number, piece in enumerate(noise):
         assert take(piece + b'\n{"mark": %d}\n' % number) is None
     assert [values["mark"] for values in notes.of("d") if "mark" in values] == list(range(len(noise)))
+
+
+async def test_what_cannot_be_read_at_all_is_said_with_what_to_type() -> None:
+    """At a wrong speed all is garbage: the log says so once, and which command finds the right one."""
+    adapter = SerialText(port=PORT, format="json")
+    device = Notebook().device("d", adapter)
+    take = adapter.taker(device)
+    for _ in range(3 * UNREAD // 64):
+        take(b"\xf8\x00\x80\n" * 16)
+    hints = {
+        reason: count for reason, count in device.skipped.items() if "sensor-gateway detect /dev/ttyUSB0" in reason
+    }
+    assert list(hints.values()) == [1]
+
+
+async def test_one_line_that_can_be_read_is_enough() -> None:
+    """A device that says little among much is no wrong speed."""
+    adapter = SerialText(port=PORT, format="json")
+    device = Notebook().device("d", adapter)
+    take = adapter.taker(device)
+    take(b'{"t": 1}\n')
+    for _ in range(3 * UNREAD // 64):
+        take(b"hello, world...\n" * 4)
+    assert not [reason for reason in device.skipped if "detect" in reason]

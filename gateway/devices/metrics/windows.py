@@ -11,6 +11,9 @@ from gateway.devices.metrics.plan import Span
 from gateway.devices.metrics.steps import rounded
 from gateway.reading import Value
 
+_DIGITS = 14
+"""Significant digits of a mean: what is beyond comes from adding up."""
+
 Ended = tuple[float, dict[str, Value]]
 
 
@@ -126,8 +129,10 @@ def _sum(name: str, known: Bin, span: Span) -> dict[str, Value]:
 
 
 def _mean(known: Bin) -> float | None:
-    # A rounding error in the sum must not put the mean outside of what there was.
-    return min(max(known.total / known.count, known.low), known.high) if -inf < known.total < inf else None
+    # A rounding error in the sum must not show in the mean, nor put it outside of what there was.
+    if not -inf < known.total < inf:
+        return None
+    return min(max(float(f"{known.total / known.count:.{_DIGITS}g}"), known.low), known.high)
 
 
 def _rate(known: Bin, span: Span) -> float | None:
