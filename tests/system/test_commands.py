@@ -248,7 +248,8 @@ def test_what_a_broker_has_kept_is_not_carried_out_late(folder: Path, broker: Mo
         by_value = {one["value"]: one for one in site.results("tank/level")}
         assert "needs ts or expires" in by_value[11]["reason"]
         assert "before the gateway started" in by_value[12]["reason"]
-        assert by_value[13]["result"] == "done"
+        # Its age is no reason; that the device is not open yet, in the first moments, may be one.
+        assert by_value[13]["result"] == "done" or by_value[13]["reason"].startswith("the device is ")
         seen.wait(lambda _: 13 in site.levels(), WAIT, "the reading")
         assert not site.levels() & {11, 12}
 
