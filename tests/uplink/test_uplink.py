@@ -22,7 +22,7 @@ from tests.scripted_broker import ScriptedBroker
 
 def endpoint(broker: ScriptedBroker | str, **options: Any) -> Broker:
     url = broker if isinstance(broker, str) else broker.url
-    known: dict[str, Any] = {"client_id": "test", "connect_timeout": 0.5, "ack_timeout": 0.3, "window": 50}
+    known: dict[str, Any] = {"client_id": "test", "connect_timeout": 2.0, "ack_timeout": 1.0, "window": 50}
     will = Will("base/gw/status", b"offline")
     return Broker(Address.parse(url), Options(**{**known, "will": will, **options}))
 
