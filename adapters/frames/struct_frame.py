@@ -100,20 +100,28 @@ def framer(header: bytes, length: int | Length, check: Check | None, trailer: by
 
 def decoder(numbers: Sequence[Number]) -> Callable[[bytes], dict[str, Value]]:
     """Return the function that reads the numbers of a frame. It raises ValueError where the frame is too short."""
-    reads = [(one, struct.Struct(_ORDERS[one.order] + _CODES[one.type])) for one in numbers]
-    needed = max(one.at + read.size if one.at >= 0 else -one.at for one, read in reads)
+    reads = [
+        (one, struct.Struct(_ORDERS[one.order] + _CODES[one.type]), shortest if one.type == "f32" else _as_it_is)
+        for one in numbers
+    ]
+    needed = max(one.at + read.size if one.at >= 0 else -one.at for one, read, _ in reads)
 
     def decode(frame: bytes) -> dict[str, Value]:
         if len(frame) < needed:
             raise ValueError("shorter than its numbers")
         end = len(frame)
-        values: dict[str, Value] = {}
-        for one, read in reads:
-            number = read.unpack_from(frame, one.at if one.at >= 0 else end + one.at)[0]
-            values[one.name] = scaled(shortest(number) if one.type == "f32" else number, one.scale, one.offset)
-        return values
+        return {
+            one.name: scaled(
+                meant(read.unpack_from(frame, one.at if one.at >= 0 else end + one.at)[0]), one.scale, one.offset
+            )
+            for one, read, meant in reads
+        }
 
     return decode
+
+
+def _as_it_is(number: float) -> float:
+    return number
 
 
 def _sound(check: Check) -> Callable[[bytes], bool]:

@@ -9,11 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from gateway.adapter import Metric
@@ -42,19 +40,6 @@ adapter = "simulator"
 count = 3
 interval = "0s"
 """
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    """Undo what the command has set up for its process."""
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def cable(tmp_path: Path) -> Iterator[Cable]:
-    with Cable(tmp_path / "tty") as cable:
-        yield cable
 
 
 @pytest.fixture
