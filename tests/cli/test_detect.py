@@ -7,7 +7,6 @@ import json
 import random
 import time
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +94,6 @@ def judged(stream: bytes, kinds: dict[str, type[FramedDevice]]) -> list[Guess]:
         return guesses(stream, Setting(9600), kinds, "/dev/null")
 
     return asyncio.run(judge())
-
-
-@pytest.fixture
-def cable(tmp_path: Path) -> Iterator[Cable]:
-    with Cable(tmp_path / "tty") as cable:
-        yield cable
 
 
 @pytest.mark.parametrize("name", SPEAKERS)
